@@ -1,0 +1,100 @@
+# Needs Python 3.11 and make, nothing else.
+# `make serve` and `make test` make .venv by themselves from the hash-locked files in requirements/.
+# The two stamps say what .venv holds, so that a later run installs nothing.
+# What `make test` installs includes what `make serve` needs: the larger one sets both stamps.
+
+PYTHON ?= python3.11
+ARGS ?=
+URL ?= http://127.0.0.1:8088/messages
+
+VENV := .venv
+BIN := $(VENV)/bin
+SERVE_READY := $(VENV)/.serve-ready
+TEST_READY := $(VENV)/.test-ready
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP := $(BIN)/python -m pip --quiet
+# Wheels only: a source package would run foreign code at install time and need a compiler.
+INSTALL_LOCKED := $(PIP) install --require-hashes --only-binary :all: --requirement
+# The locks bring the build backend, so building needs no isolated environment of its own.
+INSTALL_ROCKETS := $(PIP) install --no-deps --no-build-isolation --editable .
+
+IS_3_11 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
+# Keeps a working environment; replaces one that was left half made or belongs to another Python.
+MAKE_VENV = $(BIN)/python -c 'import pip; $(IS_3_11)' 2>/dev/null || { \
+	for python in "$(PYTHON)" python3; do \
+		if "$$python" -c '$(IS_3_11)' 2>/dev/null; then \
+			rm -rf $(VENV) && echo "making $(VENV) with $$python" && exec "$$python" -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "Python 3.11 is needed: neither $(PYTHON) nor python3 is one; use make PYTHON=/path/to/python3.11" >&2; \
+	exit 1; }
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+BUILD_REQUIRES := import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help serve launch test test-quick test-tools lint format cover lock clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+serve: $(SERVE_READY)  ## start the service; ARGS="..." passes flags on
+	@$(BIN)/rockets serve $(ARGS)
+
+launch: $(SERVE_READY)  ## send simulated rockets to URL; ARGS="..." passes flags on
+	@$(BIN)/rockets launch $(URL) $(ARGS)
+
+test: lint  ## what CI runs: lint, then every test; ARGS="..." goes to pytest
+	$(BIN)/pytest $(ARGS)
+
+test-quick: $(TEST_READY)  ## the tests that are not marked slow
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-tools:  ## install what only the system's package manager can bring
+	@echo "test-tools: nothing to install, the tests need only what the lock brings"
+
+lint: $(TEST_READY)  ## formatting, lint and types, without the tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/flake8 --isolated --select ASYNC101,ASYNC102,ASYNC113 src tests
+	$(BIN)/mypy
+
+format: $(TEST_READY)  ## format the code and repair what lint can repair
+	$(BIN)/ruff check --fix --exit-zero --quiet src tests
+	$(BIN)/ruff format src tests
+
+cover: $(TEST_READY)  ## every test with branch coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lock:  ## pin all dependencies anew; ARGS=--upgrade takes newer versions
+	@test -x $(BIN)/uv || $(MAKE) --no-print-directory $(TEST_READY)
+	@mkdir -p requirements
+	@$(BIN)/python -c '$(BUILD_REQUIRES)' | $(LOCK) $(ARGS) \
+		--output-file requirements/serve.txt pyproject.toml -
+	@$(BIN)/python -c '$(BUILD_REQUIRES)' | $(LOCK) $(ARGS) --extra dev \
+		--constraint requirements/serve.txt --output-file requirements/test.txt pyproject.toml -
+
+clean:  ## remove .venv, caches and build results; databases stay
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(SERVE_READY): pyproject.toml requirements/serve.txt
+	@$(MAKE_VENV)
+	@echo "installing what the service needs"
+	@$(INSTALL_LOCKED) requirements/serve.txt
+	@$(INSTALL_ROCKETS)
+	@touch $@
+
+$(TEST_READY): pyproject.toml requirements/serve.txt requirements/test.txt
+	@$(MAKE_VENV)
+	@echo "installing what the service and its tests need"
+	@$(INSTALL_LOCKED) requirements/test.txt
+	@$(INSTALL_ROCKETS)
+	@touch $(SERVE_READY) $@

@@ -1,0 +1,294 @@
+"""The fleet: registry and supervisor of the rocket actors.
+
+It owns the actors' nursery, gives every active rocket one actor with a bounded mailbox, ends idle
+ones, and is the one place where a crashed actor is caught.
+
+A message and a passivation can meet.
+Sending is `send_nowait` right after the look-up, and a passivation checks the mailbox and leaves
+the registry in one stretch without a checkpoint, so one of the two comes first: a message is never
+left in the mailbox of an actor that has gone.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import msgspec
+import structlog
+import trio
+
+from rockets.actors.read_model import ReadModel
+from rockets.actors.rocket_actor import ActorUnavailable, Part, Reply, RocketActor, decode_stored
+from rockets.actors.run_budget import RunBudget
+from rockets.domain.ledger import Ledger
+from rockets.domain.messages import Channel, Message
+from rockets.journal.base import JournalError, Position
+from rockets.journal.writer import JournalWriter
+
+log = structlog.get_logger()
+
+REPLAY_SLICE = 2_000
+
+# A rocket whose actor crashed this often in a minute is left alone until the minute is over.
+CRASHES_MAX = 5
+CRASH_WINDOW_S = 60.0
+
+
+class FleetUnavailable(Exception):
+    """The message may or may not be stored: answer 503; to send it again is safe."""
+
+
+class FleetStatistics(msgspec.Struct, frozen=True):
+    """A snapshot of the fleet for health and metrics."""
+
+    rockets: int
+    live_actors: int
+    runs: int
+    restarts: int
+    requests_waiting: int
+
+
+class FleetLimits(msgspec.Struct, frozen=True):
+    """The bounds of the fleet; `settings` explains the values."""
+
+    mailbox_max: int = 256
+    actors_max: int = 10_000
+    idle_timeout_s: float = 60.0
+    waiting_max: int = 4_096
+    rocket_runs_max: int = 100_000
+    total_runs_max: int = 250_000
+
+
+class _Entry:
+    """A live actor as the registry sees it."""
+
+    __slots__ = ("actor", "last_used", "mailbox")
+
+    def __init__(
+        self, actor: RocketActor, mailbox: trio.MemorySendChannel[Part], last_used: float
+    ) -> None:
+        self.actor = actor
+        self.mailbox = mailbox
+        self.last_used = last_used
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing in hand, nothing in the mailbox, nobody waiting to put something in."""
+        statistics = self.mailbox.statistics()
+        return (
+            self.actor.idle
+            and statistics.current_buffer_used == 0
+            and statistics.tasks_waiting_send == 0
+        )
+
+
+class Fleet:
+    """Finds or starts the actor of a rocket and hands it messages; see the module."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        *,
+        journal: JournalWriter,
+        read_model: ReadModel,
+        limits: FleetLimits,
+    ) -> None:
+        self.read_model = read_model
+        self._nursery = nursery
+        self._journal = journal
+        self._limits = limits
+        self._budget = RunBudget(total_max=limits.total_runs_max, rocket_max=limits.rocket_runs_max)
+        # Least recently used first.
+        self._entries: OrderedDict[Channel, _Entry] = OrderedDict()
+        self._crashes: dict[Channel, deque[float]] = {}
+        self._to_restore: set[Channel] = set()
+        self._waiting = 0
+        self._restarts = 0
+        self._closed = False
+
+    async def ask(
+        self, channel: Channel, messages: Sequence[Message], *, received_at: int
+    ) -> list[Reply]:
+        """Hand messages of one rocket over and wait until they are durable.
+
+        Gives a reply per message, in order.
+        Raises FleetUnavailable where that is in doubt.
+        Cancelling the wait leaves what was handed over to be stored.
+        """
+        with self._counted():
+            part = Part(messages, received_at)
+            await self._put(channel, part)
+            try:
+                return await part.wait_replies()
+            except (JournalError, ActorUnavailable) as error:
+                raise FleetUnavailable(str(error)) from error
+
+    def statistics(self) -> FleetStatistics:
+        """Give a snapshot of the counts."""
+        return FleetStatistics(
+            rockets=len(self.read_model),
+            live_actors=len(self._entries),
+            runs=self._budget.used,
+            restarts=self._restarts,
+            requests_waiting=self._waiting,
+        )
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._waiting >= self._limits.waiting_max:
+            raise FleetUnavailable("too many requests wait for a commit")
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    async def _put(self, channel: Channel, part: Part) -> None:
+        """Put a part into the rocket's mailbox; a full one makes the sender wait."""
+        mailbox = self._mailbox(channel)
+        try:
+            mailbox.send_nowait(part)
+        except trio.WouldBlock:
+            try:
+                await mailbox.send(part)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise FleetUnavailable("the rocket's actor ended") from error
+
+    def _mailbox(self, channel: Channel) -> trio.MemorySendChannel[Part]:
+        """Look the mailbox up, starting the actor where there is none. No checkpoint."""
+        if self._closed:
+            raise FleetUnavailable("the service is stopping")
+        entry = self._entries.get(channel)
+        if entry is None:
+            self._refuse_crashing(channel)
+            self._make_room()
+            entry = self._start(channel)
+        entry.last_used = trio.current_time()
+        self._entries.move_to_end(channel)
+        return entry.mailbox
+
+    def _start(self, channel: Channel) -> _Entry:
+        send, receive = trio.open_memory_channel[Part](self._limits.mailbox_max)
+        actor = RocketActor(
+            self.read_model.ledger(channel) or Ledger(channel),
+            mailbox=receive,
+            journal=self._journal,
+            budget=self._budget,
+            publish=self.read_model.publish,
+            restore=channel in self._to_restore,
+        )
+        entry = self._entries[channel] = _Entry(actor, send, trio.current_time())
+        self._nursery.start_soon(self._supervise, channel, entry, name=f"rocket {channel}")
+        return entry
+
+    async def _supervise(self, channel: Channel, entry: _Entry) -> None:
+        """Run one actor; the only place that catches its crash."""
+        with entry.actor.mailbox:
+            try:
+                await entry.actor.run()
+            except Exception as error:
+                log.exception("actor_crashed", channel=channel)
+                self._crashed(channel, entry, error)
+            else:
+                self._to_restore.discard(channel)
+
+    def _crashed(self, channel: Channel, entry: _Entry, error: Exception) -> None:
+        """Forget the actor and fail its senders; its next message restores the rocket."""
+        self._restarts += 1
+        self._to_restore.add(channel)
+        self._crashes.setdefault(channel, deque(maxlen=CRASHES_MAX)).append(trio.current_time())
+        if self._entries.get(channel) is entry:
+            del self._entries[channel]
+        entry.mailbox.close()
+        reason = f"the rocket's actor crashed: {type(error).__name__}"
+        entry.actor.fail(lambda: ActorUnavailable(reason))
+
+    def _refuse_crashing(self, channel: Channel) -> None:
+        crashes = self._crashes.get(channel)
+        if crashes is None:
+            return
+        if trio.current_time() - crashes[-1] > CRASH_WINDOW_S:
+            del self._crashes[channel]
+        elif len(crashes) == CRASHES_MAX and crashes[-1] - crashes[0] <= CRASH_WINDOW_S:
+            raise FleetUnavailable("the rocket's actor crashed too often in the last minute")
+
+    def _make_room(self) -> None:
+        """At the limit of live actors, end the quiet one that was used longest ago."""
+        if len(self._entries) < self._limits.actors_max:
+            return
+        for channel, entry in self._entries.items():
+            if entry.quiet:
+                self._passivate(channel, entry)
+                return
+        raise FleetUnavailable("too many rockets are active")
+
+    def _passivate(self, channel: Channel, entry: _Entry) -> None:
+        """End a quiet actor: its ledger stays in the read model. No checkpoint, see the module."""
+        assert entry.quiet
+        del self._entries[channel]
+        entry.mailbox.close()
+
+    async def sweep(self) -> None:
+        """End idle actors, for ever; one sweep costs less than a timer around each receive."""
+        while True:
+            await trio.sleep(self._limits.idle_timeout_s / 4)
+            self._sweep_once()
+
+    def _sweep_once(self) -> None:
+        """Passivate everything that has been quiet for the idle timeout. No checkpoint."""
+        oldest_kept = trio.current_time() - self._limits.idle_timeout_s
+        for channel, entry in list(self._entries.items()):
+            if entry.last_used > oldest_kept:
+                break
+            if entry.quiet:
+                self._passivate(channel, entry)
+
+    def close(self) -> None:
+        """Take nothing more; actors work their mailboxes off and end."""
+        self._closed = True
+        for entry in self._entries.values():
+            entry.mailbox.close()
+        self._entries.clear()
+
+    async def replay(self) -> int:
+        """Fold the whole journal, in commit order; gives the number of records."""
+        ledgers: dict[Channel, Ledger] = {}
+        position, count = Position(0), 0
+        while True:
+            records = await self._journal.follow(position, limit=REPLAY_SLICE)
+            for record in records:
+                channel = Channel(record.stream)
+                ledger = ledgers.get(channel) or ledgers.setdefault(channel, Ledger(channel))
+                ledger.apply(record.number, *decode_stored(record.body))
+            count += len(records)
+            if len(records) < REPLAY_SLICE:
+                break
+            position = records[-1].position
+        for stream, conflicts in (await self._journal.count_notes("conflict")).items():
+            if stream in ledgers:
+                ledgers[Channel(stream)].conflicts = conflicts
+        for ledger in ledgers.values():
+            self._budget.change(ledger.run_count)
+            self.read_model.publish(ledger)
+        return count
+
+
+@asynccontextmanager
+async def open_fleet(
+    *, journal: JournalWriter, read_model: ReadModel, limits: FleetLimits
+) -> AsyncIterator[Fleet]:
+    """Replay the journal and run the actors until the block ends; then drain them.
+
+    The drain has no deadline of its own: the caller's cancel scope is the grace period.
+    """
+    async with trio.open_nursery() as nursery:
+        fleet = Fleet(nursery, journal=journal, read_model=read_model, limits=limits)
+        records = await fleet.replay()
+        log.info("journal_replayed", records=records, rockets=len(read_model))
+        async with trio.open_nursery() as sweeper:
+            sweeper.start_soon(fleet.sweep)
+            try:
+                yield fleet
+            finally:
+                sweeper.cancel_scope.cancel()
+                fleet.close()

@@ -1,0 +1,231 @@
+"""`rockets launch`: simulates the closed `rockets` program, with its flags and its habits."""
+
+import re
+import resource
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import click
+import msgspec
+import trio
+
+from rockets.cli.connector import parse_url
+from rockets.cli.expected import Expected, expect, write_expected
+from rockets.cli.go_client import GoClient
+from rockets.cli.launcher import Habits, Launcher, Log
+from rockets.cli.progress import show_progress, table
+from rockets.cli.verify import EXIT_IMPOSSIBLE, ServiceUnreadable, report
+from rockets.simulator import SimulatedMessage, flights, repeated, shuffled
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_DURATION_UNITS_S = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+}
+_DURATION_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
+
+
+class Duration(click.ParamType[float]):
+    """A duration as Go writes it, such as 500ms, 1.5s or 1m30s, in seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds, or fail with the forms that are understood."""
+        if isinstance(value, float):
+            return value
+        parts = _DURATION_PART.findall(str(value))
+        if value == "0":
+            return 0.0
+        if not parts or "".join(number + unit for number, unit in parts) != value:
+            self.fail(f"{value!r} is not a duration such as 500ms, 1.5s or 1m30s", param, ctx)
+        return sum(float(number) * _DURATION_UNITS_S[unit] for number, unit in parts)
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Which messages a run sends: the seed says what they are, the rest what is done to them."""
+
+    seed: int
+    messages: int
+    rockets: int
+    duplicates: float = 0.0
+    shuffle: int = 0
+
+    def original(self) -> Iterator[SimulatedMessage]:
+        """Make the messages as the rockets would send them."""
+        return flights(self.seed, self.messages, self.rockets)
+
+    def abused(self) -> Iterator[SimulatedMessage]:
+        """Make the messages as they are sent, with the copies and the disorder asked for."""
+        messages = self.original()
+        if self.duplicates:
+            messages = repeated(messages, fraction=self.duplicates, seed=self.seed)
+        if self.shuffle:
+            messages = shuffled(messages, window=self.shuffle, seed=self.seed)
+        return messages
+
+    def expected(self) -> Expected:
+        """Work out the final states, which no copy and no disorder may change."""
+        return expect(f"rockets launch seed{self.seed}-{self.messages}", self.original())
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--message-delay", type=Duration(), default="0", help="Time between messages, such as 20ms."
+)
+@click.option(
+    "--concurrency-level",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="How many messages are under way at once.",
+)
+@click.option(
+    "--max-messages",
+    type=click.IntRange(min=0),
+    default=100_000,
+    show_default=True,
+    help="How many messages to send.",
+)
+@click.option(
+    "--seed", type=int, default=444, show_default=True, help="Everything but the time follows it."
+)
+@click.option(
+    "--rockets",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Size of the fleet.",
+)
+@click.option(
+    "--duplicates",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="FRACTION",
+    help="Send this share of the messages twice.",
+)
+@click.option(
+    "--shuffle",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="WINDOW",
+    help="Draw each message at random from the next WINDOW ones.",
+)
+@click.option(
+    "--timeout", type=Duration(), default="10s", show_default=True, help="Limit for one attempt."
+)
+@click.option(
+    "--drop-at-end",
+    is_flag=True,
+    help="Like the real program: when the last message was made, lose what waits for a resend.",
+)
+@click.option(
+    "--expected",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the final states to this file.",
+)
+@click.option("--verify", is_flag=True, help="Compare the service's final states at the end.")
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
+def launch(
+    url: str,
+    message_delay: float,
+    concurrency_level: int,
+    max_messages: int,
+    seed: int,
+    rockets: int,
+    duplicates: float,
+    shuffle: int,
+    timeout: float,
+    drop_at_end: bool,
+    expected: Path | None,
+    verify: bool,
+    log_level: str,
+) -> None:
+    """Send simulated messages to URL, the whole address to post to.
+
+    Imitates the closed `rockets` program of the challenge, but its messages are others.
+    Exits with 0 at the end, 1 when --verify finds a difference, 2 when something asked for is
+    impossible, and 130 when interrupted.
+    """
+    plan = Plan(seed, max_messages, rockets, duplicates, shuffle)
+    habits = Habits(
+        concurrency_level=concurrency_level,
+        message_delay_s=message_delay,
+        timeout_s=timeout,
+        drop_at_end=drop_at_end,
+    )
+    try:
+        parse_url(url)
+        states = plan.expected() if expected or verify else None
+        if expected and states:
+            write_expected(expected, states)
+        _raise_descriptor_limit()
+        code = trio.run(run, url, plan, habits, _log_from(log_level), states if verify else None)
+    except (ValueError, OSError, ServiceUnreadable) as error:
+        click.echo(f"rockets launch: {error}", err=True)
+        code = EXIT_IMPOSSIBLE
+    sys.exit(code)
+
+
+async def run(url: str, plan: Plan, habits: Habits, log: Log, expected: Expected | None) -> int:
+    """Send everything, print the table, compare if there is something to compare with.
+
+    Returns the exit code.
+    """
+    async with GoClient(url) as client:
+        # At most every message is sent twice.
+        launcher = Launcher(
+            plan.abused(), client, habits=habits, messages_max=2 * plan.messages, log=log
+        )
+        signum = await _run_until_signal(launcher, plan.messages)
+        for line in table(launcher.tally, client):
+            click.echo(line)
+    if signum is not None:
+        return 128 + signum
+    return await report(expected, url) if expected else 0
+
+
+async def _run_until_signal(launcher: Launcher, total: int) -> int | None:
+    """Run to the end, or until interrupted; return the signal that did that."""
+    caught: list[int] = []
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_catch, signals, caught, nursery.cancel_scope)
+            nursery.start_soon(show_progress, launcher.tally, total)
+            await launcher.run()
+            nursery.cancel_scope.cancel()
+    return caught[0] if caught else None
+
+
+async def _catch(signals: AsyncIterator[int], caught: list[int], scope: trio.CancelScope) -> None:
+    async for signum in signals:
+        caught.append(signum)
+        scope.cancel()
+
+
+def _log_from(lowest: str) -> Log:
+    """Make a log that writes one line to stderr for everything not below the level `lowest`."""
+    shown = frozenset(LOG_LEVELS[LOG_LEVELS.index(lowest) :])
+
+    def log(level: str, text: str, message: SimulatedMessage) -> None:
+        if level in shown:
+            click.echo(f"{level} {text} ({message.channel} {message.number})", err=True)
+
+    return log
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many leaked connections as the system lets us have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

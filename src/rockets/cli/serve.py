@@ -1,0 +1,100 @@
+"""`rockets serve`: run the service."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import structlog
+import trio
+
+from rockets.journal.base import JournalRefused
+from rockets.server import EXIT_REFUSED, ServeRefused
+from rockets.server import serve as run_server
+from rockets.settings import FIELDS, Settings, SettingsInvalid, read_settings
+from rockets.telemetry import set_up_logs
+
+log = structlog.get_logger()
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command one option for each setting; `settings` has their defaults and bounds."""
+    for name, field in reversed(FIELDS.items()):
+        description = _description(name)
+        flag = f"--{name.replace('_', '-')}"
+        if field.default is False:
+            command = click.option(flag, name, is_flag=True, default=None, help=description)(
+                command
+            )
+        else:
+            help_text = f"{description}  [default: {field.default}]"
+            command = click.option(flag, name, metavar="VALUE", help=help_text)(command)
+    return command
+
+
+def _description(name: str) -> str:
+    [meta] = Settings.__annotations__[name].__metadata__
+    return str(meta.description)
+
+
+@click.command()
+@click.option("--config", metavar="FILE", help="TOML file with settings; ROCKETS_CONFIG as well.")
+@_options
+def serve(config: str | None, **flags: Any) -> None:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    Every option is also a variable ROCKETS_<NAME> and a key of the TOML file.
+    """
+    try:
+        settings = read_settings(flags, os.environ, config=config)
+    except SettingsInvalid as invalid:
+        _refuse(*invalid.problems)
+    set_up_logs(settings.log_level)
+    try:
+        if settings.fresh and settings.durability != "memory":
+            _move_aside(Path(settings.database))
+        code = trio.run(lambda: run_server(settings, started=_say_started))
+    except BaseExceptionGroup as group:
+        # Start order is nested nurseries, so a refusal arrives wrapped.
+        refused, rest = group.split((JournalRefused, ServeRefused))
+        if rest is not None or refused is None:
+            raise
+        _refuse(*map(str, _leaves(refused)))
+    except (JournalRefused, ServeRefused) as refusal:
+        _refuse(str(refusal))
+    sys.exit(code)
+
+
+def _say_started(url: str) -> None:
+    click.echo(f"Rockets is listening on {url}")
+    sys.stdout.flush()
+
+
+def _refuse(*problems: str) -> NoReturn:
+    for line in problems:
+        click.echo(f"rockets serve: {line}", err=True)
+    sys.exit(EXIT_REFUSED)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Take an exception group apart."""
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves
+
+
+def _move_aside(database: Path) -> None:
+    """Rename an old database with its log, so that nothing is lost by `--fresh`."""
+    if not database.exists():
+        return
+    suffix = time.strftime("%Y%m%d-%H%M%S")
+    for ending in ("", "-wal", "-shm"):
+        old = database.with_name(database.name + ending)
+        if old.exists():
+            new = database.with_name(f"{database.name}.{suffix}{ending}")
+            old.rename(new)
+    log.info("journal_moved", old=str(database), to=f"{database}.{suffix}")

@@ -1,0 +1,1 @@
+"""What is true: messages, rockets and ledgers; nothing in here does I/O."""

@@ -1,0 +1,265 @@
+"""The journal in one SQLite file: appends, reads and checkpoints; `sqlite_file` opens it.
+
+One connection writes and belongs to the writing thread, one reads.
+The invariant: an append that returned is on stable storage (durability `full`),
+and after an error that leaves the outcome open nothing is ever appended again.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import apsw
+
+from .base import (
+    Appended,
+    JournalBusy,
+    JournalFailed,
+    JournalFull,
+    Note,
+    Position,
+    Record,
+    StoredRecord,
+)
+from .sqlite_file import BUSY_TIMEOUT_MS, checkpoint, open_file
+
+WAL_PAGES_MAX = 4_000
+"""16 MiB: long enough to write a hot page back once for many commits, short enough to keep
+the work that a start after a crash has to do under a second."""
+
+INSERT = (
+    "INSERT INTO records (stream, number, body, received_at, checksum) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (stream, number) DO NOTHING"
+)
+INSERT_NOTE = (
+    "INSERT INTO notes (kind, stream, number, key, body, noted_at, checksum)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, stream, number, key) DO NOTHING"
+)
+SELECT = "SELECT position, stream, number, body, received_at, checksum FROM records"
+SELECT_NOTE = "SELECT kind, stream, number, key, body, noted_at, checksum FROM notes"
+
+
+class SqliteJournal:
+    """Keeps records in a SQLite file that it alone may open; see the module for what it owns."""
+
+    durability: str
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Literal["full", "normal"] = "full",
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        vfs: str | None = None,
+    ) -> None:
+        """Open or create the file; raises `JournalRefused` with one line saying why not.
+
+        `vfs` names an apsw VFS, through which tests make the disk fail.
+        """
+        self.durability = durability
+        self._pid = os.getpid()
+        self._failure: JournalFailed | None = None
+        self._wal_pages = self._wal_pages_checkpointed = 0
+        with ExitStack() as opened:
+            file = open_file(Path(path), durability, busy_timeout_ms, vfs, opened)
+            self._writer, self._reader = file
+            # The hook comes after the pragmas: wal_autocheckpoint replaces whatever hook there is.
+            self._writer.set_wal_hook(self._note_wal_pages)
+            self._opened = opened.pop_all()
+
+    def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
+        """Store what is new in one transaction."""
+        # A connection that crosses a fork corrupts the file (howtocorrupt.html, section 2.6).
+        assert os.getpid() == self._pid, "the journal was opened by another process"
+        self._refuse_after_failure()
+        with self._errors_translated(), _transaction(self._writer):
+            before = self._writer.total_changes()
+            self._writer.executemany(INSERT, [_row(record) for record in records])
+            added = self._writer.total_changes() - before
+            head = _head(self._writer)
+            # All new is the normal case, and then nothing has to be looked up.
+            stored = self._look_up(records, head - added) if added < len(records) else {}
+            notes_new = tuple(self._insert_note(note) for note in notes)
+        new = tuple(index not in stored for index in range(len(records)))
+        return Appended(new, stored, notes_new, head)
+
+    def read(self, stream: str, first: int, last: int, *, limit: int) -> list[StoredRecord]:
+        """Return records of one stream, numbers `first` to `last` inclusive, rising."""
+        where = "WHERE stream = ? AND number BETWEEN ? AND ? ORDER BY number"
+        return self._select(where, (stream, first, last), limit)
+
+    def follow(self, after: Position, *, limit: int) -> list[StoredRecord]:
+        """Return the records committed after a position, in commit order."""
+        return self._select("WHERE position > ? ORDER BY position", (after,), limit)
+
+    def read_notes(self, kind: str, *, stream: str | None, limit: int) -> list[Note]:
+        """Return notes of one kind, newest first."""
+        assert limit >= 0, "SQLite takes a negative limit for none"
+        where, values = "kind = ?", [kind]
+        if stream is not None:
+            where, values = "kind = ? AND stream = ?", [kind, stream]
+        with self._errors_translated():
+            rows = self._reader.execute(
+                f"{SELECT_NOTE} WHERE {where} ORDER BY note DESC LIMIT ?", (*values, limit)
+            ).fetchall()
+            return [_verified_note(*row) for row in rows]
+
+    def count_notes(self, kind: str) -> dict[str, int]:
+        """Return how many notes of one kind each stream has."""
+        count = "SELECT stream, count(*) FROM notes WHERE kind = ? GROUP BY stream"
+        with self._errors_translated():
+            return dict(self._reader.execute(count, (kind,)))
+
+    def head(self) -> Position:
+        """Return the position of the last record, 0 when there is none."""
+        with self._errors_translated():
+            return _head(self._reader)
+
+    def maintain(self) -> None:
+        """Copy a long WAL into the database; `JournalFailed` when that goes wrong.
+
+        This is done here because SQLite swallows the errors of its automatic checkpoint:
+        the disk would lose what was copied and nobody would know.
+        PASSIVE never waits: what a reader still needs is copied next time.
+        """
+        if self._failure is not None:
+            return
+        if self._wal_pages - self._wal_pages_checkpointed <= WAL_PAGES_MAX:
+            return
+        with self._errors_translated():
+            self._wal_pages_checkpointed = self._checkpoint_or_full("PASSIVE")
+
+    def close(self) -> None:
+        """Empty the WAL, unless the journal has failed, and release the file and the lock.
+
+        Nothing may be reading any more. The file is released whatever happens.
+        Raises `JournalFailed` when the checkpoint went wrong; what was appended is in the WAL then.
+        A foreign reader or a full disk only leaves a WAL for the next start to copy.
+        """
+        with self._opened:
+            failure, self._failure = self._failure, JournalFailed("the journal is closed")
+            if failure is None:
+                with self._errors_translated():
+                    self._checkpoint_or_full("TRUNCATE")
+
+    def _look_up(self, records: Sequence[Record], before: int) -> dict[int, StoredRecord]:
+        """Return, by index, what is stored for each record that was not new.
+
+        A record is new when what is stored came with this batch, and it is the first of its key.
+        """
+        seen: set[Position] = set()
+        stored = {}
+        for index, record in enumerate(records):
+            key = record.stream, record.number
+            row: Any = self._writer.execute(f"{SELECT} WHERE stream = ? AND number = ?", key).get
+            found = _verified(*row)
+            assert (found.stream, found.number) == key, "the index points at another record"
+            if found.position <= before or found.position in seen:
+                stored[index] = found
+            seen.add(found.position)
+        return stored
+
+    def _insert_note(self, note: Note) -> bool:
+        before = self._writer.total_changes()
+        self._writer.execute(INSERT_NOTE, _note_row(note))
+        return self._writer.total_changes() > before
+
+    def _select(self, where: str, values: tuple[str | int, ...], limit: int) -> list[StoredRecord]:
+        assert limit >= 0, "SQLite takes a negative limit for none"
+        with self._errors_translated():
+            rows = self._reader.execute(f"{SELECT} {where} LIMIT ?", (*values, limit)).fetchall()
+            return [_verified(*row) for row in rows]
+
+    def _checkpoint_or_full(self, mode: str) -> int:
+        try:
+            return checkpoint(self._writer, mode).copied
+        except apsw.FullError:
+            # Nothing is lost: every page is still in the WAL, synced, and SQLite reads it there.
+            # Counting them as copied puts the next try off until the WAL has grown again.
+            return self._wal_pages
+
+    def _note_wal_pages(self, _connection: apsw.Connection, _schema: str, pages: int) -> int:
+        if pages < self._wal_pages:  # SQLite has begun the file anew
+            self._wal_pages_checkpointed = 0
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _refuse_after_failure(self) -> None:
+        if self._failure is not None:
+            raise JournalFailed(str(self._failure)) from self._failure
+
+    @contextmanager
+    def _errors_translated(self) -> Iterator[None]:
+        try:
+            yield
+        except apsw.FullError as error:
+            # Full at COMMIT means that the frame which ends the transaction was not written:
+            # it is written last. A sync that finds the disk full is an I/O error instead.
+            raise JournalFull(f"no space for the journal: {error}") from error
+        except (apsw.BusyError, apsw.LockedError) as error:
+            raise JournalBusy(f"another program holds the journal: {error}") from error
+        except Exception as error:
+            # After a failed sync the kernel marks the pages clean, so that a second one
+            # "succeeds" without writing them, and after a crash the rows may be there.
+            # Neither "stored" nor "not stored" would be true, so nothing is tried again.
+            # A reader that finds damage poisons the journal as well: what else is damaged?
+            self._failure = JournalFailed(f"the journal has failed: {error}")
+            raise self._failure from error
+
+
+@contextmanager
+def _transaction(connection: apsw.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        # After some errors SQLite has rolled back by itself and after others it has not
+        # (sqlite.org/lang_transaction.html, section 3).
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _head(connection: apsw.Connection) -> Position:
+    return Position(connection.execute("SELECT ifnull(max(position), 0) FROM records").get)
+
+
+def _row(record: Record) -> tuple[str, int, bytes, int, bytes]:
+    checksum = _checksum(record.stream, record.number, record.body)
+    return record.stream, record.number, record.body, record.received_at, checksum
+
+
+def _verified(*row: Any) -> StoredRecord:
+    position, stream, number, body, received_at, checksum = row
+    if _checksum(stream, number, body) != checksum:
+        raise JournalFailed(f"record {position} does not match its checksum")
+    return StoredRecord(Position(position), stream, number, body, received_at)
+
+
+def _note_row(note: Note) -> tuple[str, str, int, bytes, bytes, int, bytes]:
+    values = note.kind, note.stream, note.number, note.key, note.body, note.noted_at
+    return *values, _note_checksum(note)
+
+
+def _verified_note(*row: Any) -> Note:
+    *values, checksum = row
+    note = Note(*values)
+    if _note_checksum(note) != checksum:
+        raise JournalFailed(f"a note about {note.stream} does not match its checksum")
+    return note
+
+
+def _note_checksum(note: Note) -> bytes:
+    body = b"%d:%b:%b" % (len(note.key), note.key, note.body)
+    return _checksum(f"{note.kind}:{note.stream}", note.number, body)
+
+
+def _checksum(stream: str, number: int, body: bytes) -> bytes:
+    """Return 8 bytes that tell a changed row: SQLite has no checksum and flipped bits are silent.
+
+    BLAKE2b costs a microsecond; the length keeps (ab, c) and (a, bc) apart.
+    """
+    return blake2b(f"{number}:{len(stream)}:{stream}:".encode() + body, digest_size=8).digest()

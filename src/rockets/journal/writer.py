@@ -1,0 +1,305 @@
+"""One task that commits what many tasks append, together: a group commit.
+
+It owns the append side of a journal. It never retries, never looks into a record, and uses
+no timer: while one commit runs the next batch gathers by itself, so a batch is as long as
+the disk is slow and a lone record does not wait for company.
+
+The invariant: every part that was accepted is answered exactly once, with its own result
+or with an error, whatever happens to the task that sent it or to the journal.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import msgspec
+import trio
+
+from .base import (
+    Appended,
+    Journal,
+    JournalBusy,
+    JournalError,
+    JournalFailed,
+    JournalFull,
+    Note,
+    Position,
+    Record,
+    StoredRecord,
+)
+from .thread import Hop, T
+
+QUEUE_MAX = 4_096
+"""Parts that wait: at the slowest disk worth having (512 in 300 ms) 2.4 s, then senders wait."""
+
+BATCH_PARTS_MAX = 512
+"""Measured: a commit costs one sync, and past a few hundred parts the sync no longer shows."""
+
+BATCH_BYTES_MAX = 1 << 20
+"""Keeps one commit short on a disk that writes slowly, whatever the size of the records."""
+
+
+class WriterStatistics(msgspec.Struct, frozen=True, gc=False):
+    """What the writer has done: `records` counts the new ones, `peak_batch` is in parts."""
+
+    queued: int
+    batches: int
+    records: int
+    peak_batch: int
+
+
+class JournalWriter:
+    """The tasks' side of the journal: appends join a batch, reads go to the reading thread.
+
+    `failure` is set once the journal has failed, and never cleared.
+    """
+
+    failure: JournalFailed | None
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        write: Hop,
+        read: Hop,
+        queue_max: int,
+        batch_parts_max: int,
+        batch_bytes_max: int,
+    ) -> None:
+        """Prepare only; `open_writer` starts the task."""
+        assert batch_parts_max > 0, "a batch has room for a part"
+        self.failure = None
+        self._failed = trio.Event()
+        self._journal = journal
+        self._write = write
+        self._read = read
+        self._parts_in, self._parts_out = trio.open_memory_channel[_Part](queue_max)
+        self._batch_parts_max = batch_parts_max
+        self._batch_bytes_max = batch_bytes_max
+        self._batch: list[_Part] = []
+        self._held_over: _Part | None = None
+        self._batches = self._records = self._peak_batch = 0
+
+    async def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
+        """Store the part with whatever else waits; returns when it is durable.
+
+        Waits while the queue is full. Cancelled in that wait, nothing has happened;
+        cancelled later, the part is stored all the same, since a batch belongs to many.
+        Raises `JournalError`; of its kinds only `JournalFull` and `JournalBusy`
+        say that the part is not stored.
+        """
+        part = _Part(records, notes)
+        try:
+            await self._parts_in.send(part)
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            raise JournalError("the journal writer is closed") from None
+        await part.answered.wait()
+        return part.result()
+
+    async def read(self, stream: str, first: int, last: int, *, limit: int) -> list[StoredRecord]:
+        """Return records of one stream, numbers `first` to `last` inclusive, rising."""
+        return await self._ask(partial(self._journal.read, stream, first, last, limit=limit))
+
+    async def follow(self, after: Position, *, limit: int) -> list[StoredRecord]:
+        """Return the records committed after a position, in commit order."""
+        return await self._ask(partial(self._journal.follow, after, limit=limit))
+
+    async def read_notes(self, kind: str, *, stream: str | None, limit: int) -> list[Note]:
+        """Return notes of one kind, newest first, of one stream or of all."""
+        return await self._ask(partial(self._journal.read_notes, kind, stream=stream, limit=limit))
+
+    async def count_notes(self, kind: str) -> dict[str, int]:
+        """Return how many notes of one kind each stream has."""
+        return await self._ask(partial(self._journal.count_notes, kind))
+
+    async def wait_failed(self) -> None:
+        """Return when the journal has failed; then the process must end."""
+        await self._failed.wait()
+
+    def statistics(self) -> WriterStatistics:
+        """Return the figures of this moment."""
+        waiting = self._parts_out.statistics()
+        queued = waiting.current_buffer_used + waiting.tasks_waiting_send
+        queued += self._held_over is not None
+        return WriterStatistics(queued, self._batches, self._records, self._peak_batch)
+
+    def close(self) -> None:
+        """Take no more parts; those that were accepted are still committed."""
+        self._parts_in.close()
+
+    async def run(self) -> None:
+        """Commit batches until closed and drained; `open_writer` starts this, once."""
+        try:
+            while await self._gather():
+                await self._commit()
+        finally:
+            # After a normal end nothing is left. After a cancellation somebody outside the
+            # cancelled scope may still wait, and must not wait for ever.
+            self._parts_in.close()
+            while self._gather_nowait():
+                self._answer_all(JournalError("the journal writer was stopped"))
+            self._parts_out.close()
+
+    async def _gather(self) -> bool:
+        """Wait for a part and take along what else is there; false once closed and drained."""
+        if self._held_over is None:
+            try:
+                self._held_over = await self._parts_out.receive()
+            except trio.EndOfChannel:
+                return False
+        return self._gather_nowait()
+
+    def _gather_nowait(self) -> bool:
+        """Fill the batch in the order of sending; a part too big for its rest is held over.
+
+        A part is never split, so one that alone exceeds the bytes makes a batch of its own.
+        """
+        size = sum(part.size for part in self._batch)
+        while len(self._batch) < self._batch_parts_max:
+            part = self._held_over or self._next_nowait()
+            self._held_over = part
+            if part is None or (self._batch and size + part.size > self._batch_bytes_max):
+                break
+            self._held_over = None
+            self._batch.append(part)
+            size += part.size
+        return bool(self._batch)
+
+    def _next_nowait(self) -> "_Part | None":
+        try:
+            return self._parts_out.receive_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return None
+
+    async def _commit(self) -> None:
+        if self.failure is not None:
+            self._answer_all(self.failure)
+            return
+        records = [record for part in self._batch for record in part.records]
+        notes = [note for part in self._batch for note in part.notes]
+        try:
+            whole = await self._write(self._journal.append, records, notes)
+            assert len(whole.new) == len(records), "the journal answers every record"
+            assert len(whole.notes_new) == len(notes), "the journal answers every note"
+            self._share_out(whole)
+            await self._write(self._journal.maintain)
+        except (JournalFull, JournalBusy) as error:
+            self._answer_all(error)
+        except Exception as error:
+            # Not only JournalFailed: whatever else came out of a commit, its outcome is unknown.
+            # It stays here, because an exception out of this task would cancel every waiter
+            # before anybody could tell it why.
+            self._answer_all(self._fail(error))
+
+    def _share_out(self, whole: Appended) -> None:
+        """Give every part its own share.
+
+        No checkpoint until the last is told: nobody sees some of a batch answered and some not.
+        """
+        self._batches += 1
+        self._records += sum(whole.new)
+        self._peak_batch = max(self._peak_batch, len(self._batch))
+        record, note = 0, 0
+        for part in self._batch:
+            record_end, note_end = record + len(part.records), note + len(part.notes)
+            part.answer(_share(whole, slice(record, record_end), slice(note, note_end)))
+            record, note = record_end, note_end
+        self._batch.clear()
+
+    def _answer_all(self, error: JournalError) -> None:
+        for part in self._batch:
+            part.answer(error)
+        self._batch.clear()
+
+    async def _ask(self, fn: Callable[[], T]) -> T:
+        try:
+            return await self._read(fn)
+        except JournalFailed as error:
+            # Found while reading, and as bad: a damaged journal must not take more.
+            self._fail(error)
+            raise
+
+    def _fail(self, error: Exception) -> JournalFailed:
+        if self.failure is None:
+            self.failure = _as_failure(error)
+            self._failed.set()
+        return self.failure
+
+
+@asynccontextmanager
+async def open_writer(
+    journal: Journal,
+    *,
+    write: Hop,
+    read: Hop,
+    queue_max: int = QUEUE_MAX,
+    batch_parts_max: int = BATCH_PARTS_MAX,
+    batch_bytes_max: int = BATCH_BYTES_MAX,
+) -> AsyncIterator[JournalWriter]:
+    """Run a writer for the journal; `write` and `read` are the hops to its two threads.
+
+    Leaving commits what was accepted. Cancelled, or left with an exception, it answers what
+    is still unanswered with `JournalError`. It does not close the journal.
+    """
+    writer = JournalWriter(
+        journal,
+        write=write,
+        read=read,
+        queue_max=queue_max,
+        batch_parts_max=batch_parts_max,
+        batch_bytes_max=batch_bytes_max,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+class _Part:
+    """What one caller appends, and the place where its answer appears."""
+
+    __slots__ = ("_answer", "answered", "notes", "records", "size")
+
+    def __init__(self, records: Sequence[Record], notes: Sequence[Note]) -> None:
+        self.records = records
+        self.notes = notes
+        self.size = sum(len(record.body) for record in records)
+        self.size += sum(len(note.body) for note in notes)
+        self.answered = trio.Event()
+        self._answer: Appended | JournalError | None = None
+
+    def answer(self, answer: Appended | JournalError) -> None:
+        assert self._answer is None, "a part is answered once"
+        self._answer = answer
+        self.answered.set()
+
+    def result(self) -> Appended:
+        """Return or raise the answer.
+
+        Every waiter raises an exception of its own: one raised by many tasks would collect
+        the tracebacks of all.
+        """
+        assert self._answer is not None, "a result is read after the answer"
+        if isinstance(self._answer, JournalError):
+            raise type(self._answer)(*self._answer.args) from self._answer
+        return self._answer
+
+
+def _share(whole: Appended, records: slice, notes: slice) -> Appended:
+    """Cut one part's share out of a batch; what is stored is indexed by the part's records."""
+    stored = {
+        index - records.start: whole.stored[index]
+        for index in range(records.start, records.stop)
+        if index in whole.stored
+    }
+    return Appended(whole.new[records], stored, whole.notes_new[notes], whole.head)
+
+
+def _as_failure(error: Exception) -> JournalFailed:
+    if isinstance(error, JournalFailed):
+        return error
+    failure = JournalFailed(f"the journal has failed: {error!r}")
+    failure.__cause__ = error
+    return failure

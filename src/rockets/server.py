@@ -1,0 +1,296 @@
+"""One process: journal, fleet, application and listeners, as nested blocks.
+
+The order of start is the nesting in `_serve`, and a stop is that nesting unwinding: stop accepting,
+answer what runs, let the actors and the writer finish, checkpoint and close the journal.
+"""
+
+import errno
+import os
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+import trio
+
+from rockets import __version__
+from rockets.actors.fleet import Fleet, FleetLimits, open_fleet
+from rockets.actors.read_model import ReadModel
+from rockets.journal import Journal, open_journal
+from rockets.journal.thread import Hop, inline, open_thread
+from rockets.journal.writer import JournalWriter, open_writer
+from rockets.lending import lender
+from rockets.settings import Settings
+from rockets.web.app import create_app
+from rockets.web.connections import ConnectionLimits, Connections
+from rockets.web.front import Front, FrontLimits
+from rockets.web.operations import Health, HealthStatus
+
+log = structlog.get_logger()
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_REFUSED = 2
+EXIT_FORCED = 3
+
+# Descriptors kept for the journal, its lock, the loop and the logs.
+DESCRIPTORS_RESERVED = 64
+CONNECTIONS_MIN = 64
+DESCRIPTORS_WISHED = 4_096
+
+# After the journal failed the waiting requests still get their 503; the process must end within
+# a second.
+FAILED_GRACE_S = 0.4
+
+ACCEPT_PAUSE_S = 0.1
+_ACCEPT_PAUSES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class ServeRefused(Exception):
+    """The service cannot start; the text is one line for the operator."""
+
+
+class _Stop:
+    """When and why the process stops."""
+
+    def __init__(self) -> None:
+        self.requested = trio.Event()
+        self.failed = False
+
+    def request(self, *, failed: bool = False) -> None:
+        self.failed = self.failed or failed
+        self.requested.set()
+
+
+async def serve(settings: Settings, *, started: Callable[[str], None] = lambda url: None) -> int:
+    """Run the service until a signal or a failure; gives the exit code.
+
+    `started` gets the URL once the port is open.
+    Raises ServeRefused or JournalRefused where it cannot start.
+    """
+    stop = _Stop()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_signals, stop)
+        nursery.start_soon(_enforce_grace, stop, settings.shutdown_grace_s)
+        await _serve(settings, stop, started)
+        log.info("stopped", failed=stop.failed)
+        nursery.cancel_scope.cancel()
+    return EXIT_FAILED if stop.failed else EXIT_OK
+
+
+async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]) -> None:
+    connections_max = _connections_max(settings.connections_max)
+    read_model = ReadModel()
+    async with (
+        _open_hops(settings) as (write, read),
+        _open_journal(settings, write) as journal,
+        open_writer(journal, write=write, read=read) as writer,
+        open_fleet(journal=writer, read_model=read_model, limits=_fleet_limits(settings)) as fleet,
+    ):
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        connections = Connections(
+            ConnectionLimits(
+                connections_max=connections_max,
+                header_timeout_s=settings.header_timeout_s,
+                idle_timeout_s=settings.idle_timeout_s,
+                crowded_idle_timeout_s=settings.crowded_idle_timeout_s,
+            )
+        )
+        app = create_app(
+            fleet=fleet,
+            health=partial(_health, settings, since, stop, writer, fleet, connections),
+            wall_clock=_microseconds,
+            ask_timeout_s=settings.ask_timeout_s,
+            body_max=settings.body_max,
+        )
+        front = Front(
+            connections=connections,
+            lend=lender(app, send_timeout_s=settings.send_timeout_s),
+            limits=FrontLimits(
+                body_max=settings.body_max,
+                body_pause_s=settings.body_pause_s,
+                body_total_s=settings.body_total_s,
+                send_timeout_s=settings.send_timeout_s,
+            ),
+        )
+        await _run_front(settings, front, connections, writer, stop, started)
+
+
+async def _run_front(
+    settings: Settings,
+    front: Front,
+    connections: Connections,
+    writer: JournalWriter,
+    stop: _Stop,
+    started: Callable[[str], None],
+) -> None:
+    """Accept and serve until a stop is requested, then answer what still runs."""
+    listeners = await _listen(settings)
+    async with trio.open_nursery() as background:
+        background.start_soon(_watch_journal, writer, stop)
+        background.start_soon(connections.sweep)
+        async with trio.open_nursery() as serving:
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(_accept, listener, front, serving)
+                url = _url(listeners[0])
+                log.info("started", url=url, pid=os.getpid(), version=__version__)
+                started(url)
+                await stop.requested.wait()
+                log.info("stopping", busy=connections.statistics().busy)
+                accepting.cancel_scope.cancel()
+            for listener in listeners:
+                await trio.aclose_forcefully(listener)
+            connections.stop()
+            if stop.failed:
+                serving.cancel_scope.deadline = trio.current_time() + FAILED_GRACE_S
+        background.cancel_scope.cancel()
+
+
+async def _accept(listener: trio.SocketListener, front: Front, serving: trio.Nursery) -> None:
+    """Accept for ever; where descriptors run out, pause and try again."""
+    paused = False
+    while True:
+        try:
+            stream = await listener.accept()
+        except OSError as error:
+            if error.errno not in _ACCEPT_PAUSES:
+                raise
+            if not paused:  # one line for a whole shortage, not ten a second
+                log.warning("accept_paused", reason=str(error))
+            paused = True
+            await trio.sleep(ACCEPT_PAUSE_S)
+        else:
+            paused = False
+            serving.start_soon(front.serve, stream)
+
+
+async def _watch_signals(stop: _Stop) -> None:
+    """The first signal asks for a clean stop, the second ends the process at once."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            if stop.requested.is_set():
+                os._exit(EXIT_FORCED)
+            stop.request()
+
+
+async def _enforce_grace(stop: _Stop, grace_s: float) -> None:
+    """End the process when a stop takes too long, whatever it waits for: a disk may hang."""
+    await stop.requested.wait()
+    await trio.sleep(grace_s)
+    log.error("stop_forced", grace_s=grace_s)
+    os._exit(EXIT_FORCED)
+
+
+async def _watch_journal(writer: JournalWriter, stop: _Stop) -> None:
+    await writer.wait_failed()
+    log.critical("journal_failed", reason=str(writer.failure))
+    stop.request(failed=True)
+
+
+@asynccontextmanager
+async def _open_hops(settings: Settings) -> AsyncIterator[tuple[Hop, Hop]]:
+    """One thread writes and one reads; a journal in memory needs neither."""
+    if settings.durability == "memory":
+        yield inline, inline
+        return
+    async with open_thread("journal writer") as write, open_thread("journal reader") as read:
+        yield write, read
+
+
+@asynccontextmanager
+async def _open_journal(settings: Settings, write: Hop) -> AsyncIterator[Journal]:
+    journal = await write(partial(open_journal, settings.database, durability=settings.durability))
+    try:
+        yield journal
+    finally:
+        # The grace period bounds it: `_enforce_grace` ends the process if a disk hangs here.
+        with trio.CancelScope(shield=True):
+            await write(journal.close)
+
+
+async def _listen(settings: Settings) -> list[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(
+            settings.port, host=settings.host, backlog=settings.backlog
+        )
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ServeRefused(
+            f"cannot listen on {settings.host} port {settings.port}: {reason}"
+        ) from error
+
+
+def _url(listener: trio.SocketListener) -> str:
+    host, port = listener.socket.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _connections_max(wanted: int) -> int:
+    """Raise the soft descriptor limit to the hard one and say how many connections fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY:
+        fitting = hard - DESCRIPTORS_RESERVED
+        if fitting < CONNECTIONS_MIN:
+            raise ServeRefused(
+                f"the descriptor limit is {hard}; at least "
+                f"{CONNECTIONS_MIN + DESCRIPTORS_RESERVED} are needed"
+            )
+        if hard < DESCRIPTORS_WISHED:
+            log.warning("descriptors_few", limit=hard, connections=min(wanted, fitting))
+        wanted = min(wanted, fitting)
+    return wanted
+
+
+def _fleet_limits(settings: Settings) -> FleetLimits:
+    return FleetLimits(
+        mailbox_max=settings.mailbox_max,
+        actors_max=settings.actors_max,
+        idle_timeout_s=settings.actor_idle_s,
+        waiting_max=settings.requests_waiting_max,
+        rocket_runs_max=settings.rocket_runs_max,
+        total_runs_max=settings.total_runs_max,
+    )
+
+
+def _microseconds() -> int:
+    """The wall clock, for display and for the journal; never for time limits."""
+    return int(datetime.now(UTC).timestamp() * 1_000_000)
+
+
+def _health(
+    settings: Settings,
+    since: str,
+    stop: _Stop,
+    writer: JournalWriter,
+    fleet: Fleet,
+    connections: Connections,
+) -> Health:
+    status: HealthStatus = "ok"
+    if stop.requested.is_set():
+        status = "stopping"
+    if writer.failure is not None:
+        status = "degraded"
+    fleet_now, connections_now = fleet.statistics(), connections.statistics()
+    return Health(
+        status=status,
+        version=__version__,
+        journal="memory" if settings.durability == "memory" else "sqlite",
+        durability=settings.durability,
+        since=since,
+        checks={"journal": str(writer.failure) if writer.failure else "ok"},
+        counts={
+            "rockets": fleet_now.rockets,
+            "liveActors": fleet_now.live_actors,
+            "runs": fleet_now.runs,
+            "actorRestarts": fleet_now.restarts,
+            "requestsWaiting": fleet_now.requests_waiting,
+            "connections": len(connections),
+            "connectionsPeak": connections_now.peak,
+        },
+    )

@@ -1,0 +1,180 @@
+"""Every setting: its default, its bounds and why.
+
+A value comes from the command line, else from `ROCKETS_<NAME>` in the environment, else from the
+TOML file that `--config` or `ROCKETS_CONFIG` names, else from the default here.
+Everything wrong or unknown is reported at once, one line each, and stops the start.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "ROCKETS_"
+
+Durability = Literal["full", "normal", "memory"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class SettingsInvalid(Exception):
+    """At least one setting is wrong; `problems` has one line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All settings of `rockets serve`."""
+
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
+    ] = 8088
+    database: Annotated[
+        str, Meta(min_length=1, description="File of the journal; made where it does not exist.")
+    ] = "rockets.db"
+    fresh: Annotated[
+        bool, Meta(description="Move an old database aside and start with an empty one.")
+    ] = False
+    durability: Annotated[
+        Durability,
+        Meta(
+            description="full: synced before each answer; normal: survives kill -9 but not power "
+            "loss; memory: nothing is kept."
+        ),
+    ] = "full"
+    log_level: Annotated[LogLevel, Meta(description="Least severe log lines shown.")] = "info"
+
+    # One answer to a message must come before the test program's own limit of 10 s.
+    ask_timeout_s: Annotated[
+        float,
+        Meta(gt=0, le=3600, description="Seconds from a request's last byte to its answer."),
+    ] = 8.0
+    # The usual message has 300 bytes; 64 KiB leaves room for any unknown type.
+    body_max: Annotated[
+        int, Meta(ge=1, le=2**30, description="Largest body of a message, in bytes.")
+    ] = 64 * 1024
+    body_pause_s: Annotated[
+        float, Meta(gt=0, le=3600, description="Longest pause while a body arrives, in seconds.")
+    ] = 10.0
+    body_total_s: Annotated[
+        float, Meta(gt=0, le=3600, description="Longest time for a whole body, in seconds.")
+    ] = 60.0
+    send_timeout_s: Annotated[
+        float, Meta(gt=0, le=3600, description="Longest time for one write of 64 KiB, in seconds.")
+    ] = 5.0
+    header_timeout_s: Annotated[
+        float, Meta(gt=0, le=3600, description="Longest time for a request's head, in seconds.")
+    ] = 5.0
+    # Above the 60 s after which the usual load balancer drops its idle connections.
+    idle_timeout_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="Idle time of a connection, in seconds.")
+    ] = 75.0
+    crowded_idle_timeout_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86_400,
+            description="The same while more than half of the connections are in use.",
+        ),
+    ] = 5.0
+    # 11.7 KiB each; the descriptor limit less 64 bounds it too.
+    connections_max: Annotated[
+        int, Meta(ge=64, le=1_000_000, description="Most open connections.")
+    ] = 4_096
+    backlog: Annotated[
+        int, Meta(ge=1, le=65_535, description="Connections that wait for accept.")
+    ] = 1_024
+    requests_waiting_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Most requests that wait for a commit.")
+    ] = 4_096
+    mailbox_max: Annotated[
+        int, Meta(ge=1, le=100_000, description="Items in an actor's mailbox; a full one waits.")
+    ] = 256
+    actors_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Most live actors; the quietest one ends.")
+    ] = 10_000
+    actor_idle_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="Idle time after which an actor ends, seconds.")
+    ] = 60.0
+    rocket_runs_max: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Most runs (gaps + 1) of one rocket.")
+    ] = 100_000
+    total_runs_max: Annotated[
+        int, Meta(ge=1, le=100_000_000, description="Most runs of all rockets together.")
+    ] = 250_000
+    shutdown_grace_s: Annotated[
+        float, Meta(gt=0, le=3600, description="Longest time for a clean stop, in seconds.")
+    ] = 10.0
+
+
+FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
+
+
+def read_settings(
+    flags: Mapping[str, Any], environment: Mapping[str, str], *, config: str | None = None
+) -> Settings:
+    """Merge the sources and check every value. Raises SettingsInvalid with every problem."""
+    problems: list[str] = []
+    merged: dict[str, _Given] = {}
+    config = config or environment.get(f"{PREFIX}CONFIG")
+    if config is not None:
+        merged |= _from_file(config, problems)
+    merged |= _from_environment(environment, problems)
+    merged |= {
+        name: _Given(f"--{name.replace('_', '-')}", value)
+        for name, value in flags.items()
+        if value is not None
+    }
+    values = {}
+    for name, given in merged.items():
+        try:
+            values[name] = msgspec.convert(given.value, FIELDS[name].type, strict=given.typed)
+        except msgspec.ValidationError as error:
+            shown = str(given.value)[:100]
+            problems.append(f"{given.source}: {name} = {shown!r} is wrong: {error}")
+    if problems:
+        raise SettingsInvalid(problems)
+    return Settings(**values)
+
+
+class _Given(msgspec.Struct, frozen=True):
+    """A value and where it came from; only TOML has types, all else is text."""
+
+    source: str
+    value: Any
+    typed: bool = False
+
+
+def _from_file(config: str, problems: list[str]) -> dict[str, _Given]:
+    """Read the TOML file; keys are the names of the settings."""
+    path = Path(config)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problems.append(f"{config}: cannot be read: {error}")
+        return {}
+    problems += [f"{config}: unknown setting {key!r}" for key in content if key not in FIELDS]
+    return {
+        key: _Given(config, value, typed=True) for key, value in content.items() if key in FIELDS
+    }
+
+
+def _from_environment(environment: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
+    """Read `ROCKETS_*`; platforms that hand out a port say so in plain `PORT`."""
+    found: dict[str, _Given] = {}
+    if "PORT" in environment:
+        found["port"] = _Given("PORT", environment["PORT"])
+    for variable, value in environment.items():
+        if not variable.startswith(PREFIX) or variable == f"{PREFIX}CONFIG":
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in FIELDS:
+            found[name] = _Given(variable, value)
+        else:
+            problems.append(f"{variable}: unknown setting")
+    return found

@@ -1,0 +1,59 @@
+"""Logs: structured lines on standard error, readable on a terminal and JSON elsewhere.
+
+The catalogue of events is below; the names are for ever, like an API.
+"""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+# event -> what it says. A test holds the code against this table.
+EVENTS: dict[str, str] = {
+    "accept_paused": "Descriptors or memory ran out; accepting goes on after a pause.",
+    "actor_crashed": "A rocket's actor failed; its senders got 503, its next message restores it.",
+    "connection_failed": "A bug ended one connection.",
+    "descriptors_few": "The descriptor limit is low; fewer connections fit than usual.",
+    "journal_failed": "Storage is in doubt; nothing more is acknowledged and the process ends.",
+    "journal_moved": "An old database was moved aside by --fresh.",
+    "journal_replayed": "The journal was folded; the state is complete.",
+    "request_crashed": "A bug below the application ended one request.",
+    "request_failed": "A bug in a handler; the client got 500.",
+    "started": "The port is open.",
+    "stop_forced": "Stopping took longer than the grace period; the process ends at once.",
+    "stopped": "The process ends.",
+    "stopping": "No new connections; what runs is answered.",
+}
+
+
+def set_up_logs(level: LogLevel) -> None:
+    """Send structlog and the standard library's logging to standard error, one line each."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    console = sys.stderr.isatty()
+    last: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if console
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)

@@ -1,0 +1,93 @@
+"""The Quart application: every route, and one handler for every error.
+
+`create_app` gets what it serves as arguments; nothing hangs on Quart's lifespan or `app.nursery`.
+"""
+
+from collections.abc import Callable
+
+import structlog
+from quart import Response, g, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from rockets.actors.fleet import Fleet
+from rockets.web import messages, operations, problems, rockets
+from rockets.web.operations import Health
+from rockets.web.problems import Answer, ProblemName
+
+log = structlog.get_logger()
+
+# What Quart itself refuses, by status.
+_BY_STATUS: dict[int, ProblemName] = {
+    400: "bad-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    413: "content-too-large",
+}
+
+
+def create_app(
+    *,
+    fleet: Fleet,
+    health: Callable[[], Health],
+    wall_clock: Callable[[], int],
+    ask_timeout_s: float,
+    body_max: int,
+) -> QuartTrio:
+    """Build the application; `wall_clock` gives microseconds since the epoch."""
+    app = QuartTrio("rockets", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = body_max
+    # The front has read the whole body before it lends the request.
+    app.config["BODY_TIMEOUT"] = 10
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+
+    @app.before_request
+    async def name_request() -> None:
+        g.request_id = problems.request_id(request.headers.get("X-Request-Id"))
+
+    @app.after_request
+    async def add_request_id(response: Response) -> Response:
+        response.headers["X-Request-Id"] = g.request_id
+        return response
+
+    @app.errorhandler(Exception)
+    async def answer_error(error: Exception) -> Response:
+        return _to_response(_problem_for(error))
+
+    messages.add_routes(app, fleet=fleet, wall_clock=wall_clock, ask_timeout_s=ask_timeout_s)
+    rockets.add_routes(app, read_model=fleet.read_model)
+    operations.add_routes(app, health=health)
+    return app
+
+
+def _problem_for(error: Exception) -> Answer:
+    """Turn any exception of a handler into a problem; only the unexpected are logged."""
+    # An error answer to a single message ends its connection: the test program never reads
+    # bodies, and a connection with an unread body is lost to it anyway.
+    close = request.method == "POST" and request.path == "/messages"
+    if isinstance(error, HTTPException):
+        return _http_problem(error, close=close)
+    refused = problems.refusal(error)
+    if refused.name == "internal-error":
+        log.error("request_failed", request_id=g.request_id, path=request.path, exc_info=error)
+    return problems.problem(
+        refused.name, refused.detail, request_id=g.request_id, errors=refused.errors, close=close
+    )
+
+
+def _http_problem(error: HTTPException, *, close: bool) -> Answer:
+    """Say in our form what Quart or Werkzeug refused."""
+    name = _BY_STATUS.get(error.code or 500, "internal-error")
+    detail = f"{request.method} {request.path[:200]!r}: {problems.PROBLEMS[name][1].lower()}"
+    allowed = getattr(error, "valid_methods", None)
+    headers = [("Allow", ", ".join(sorted(allowed)))] if allowed else []
+    return problems.problem(name, detail, request_id=g.request_id, close=close, headers=headers)
+
+
+def _to_response(answer: Answer) -> Response:
+    response = Response(answer.body, answer.status)
+    for name, value in answer.headers:
+        response.headers[name] = value
+    return response

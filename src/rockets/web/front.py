@@ -1,0 +1,232 @@
+"""The front: owns every connection from accept to close.
+
+It reads each head, checks framing and limits, reads the whole body, and lends the request to
+Hypercorn; the connection comes back with the bytes of the next request.
+It never parses JSON and knows no route.
+
+One connection's fault ends that connection and nothing else: `serve` is the barrier.
+"""
+
+import os
+from contextlib import suppress
+from email.utils import formatdate
+from typing import Protocol
+
+import msgspec
+import structlog
+import trio
+
+from rockets.web import problems
+from rockets.web.connections import Connection, Connections
+from rockets.web.framing import ChunkedBody, FramingError, Head, find_head_end, parse_head
+
+log = structlog.get_logger()
+
+RECEIVE_SIZE = 64 * 1024
+
+# After a refusal the peer may still be sending. Closing at once would reset the connection and
+# could take the answer with it, so what comes is dropped for a moment, within these bounds.
+LINGER_S = 1.0
+LINGER_BYTES_MAX = 4 * 1024 * 1024
+
+
+class FrontLimits(msgspec.Struct, frozen=True):
+    """The bounds of one request; `settings` explains the values."""
+
+    body_max: int = 64 * 1024
+    body_pause_s: float = 10.0
+    body_total_s: float = 60.0
+    send_timeout_s: float = 5.0
+
+
+class Lent(msgspec.Struct, frozen=True):
+    """How a lent request ended."""
+
+    answered: bool  # the whole answer was sent
+    started: bool  # at least its first byte was
+    keep: bool  # the connection can take another request
+    rest: bytes  # what the client sent after this request
+    ended: bool  # the client will send nothing more
+
+
+class Lender(Protocol):
+    """Answers one complete request on a connection; never raises for what a request can do."""
+
+    async def __call__(self, request: bytes, connection: Connection) -> Lent: ...
+
+
+class _PeerGone(Exception):
+    """The peer closed before its request was complete: there is nobody to answer."""
+
+
+class Front:
+    """Serves connections; see the module."""
+
+    def __init__(self, *, connections: Connections, lend: Lender, limits: FrontLimits) -> None:
+        self._connections = connections
+        self._lend = lend
+        self._limits = limits
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Serve one connection until it ends."""
+        connection = self._connections.admit(stream)
+        if connection is None:
+            self._turn_away(stream)
+            return
+        try:
+            await self._serve_requests(connection)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, _PeerGone):
+            pass  # The peer, or the sweep, has closed the connection: nobody is left to answer.
+        except Exception:
+            log.exception("connection_failed")
+        finally:
+            self._connections.remove(connection)
+
+    async def _serve_requests(self, connection: Connection) -> None:
+        buffer = b""
+        while True:
+            head: Head | None = None
+            try:
+                head, buffer = await self._read_head(connection, buffer)
+                if head is None:
+                    return
+                self._connections.enter(connection, "busy")
+                body, buffer = await self._read_body(connection, head, buffer)
+            except FramingError as error:
+                self._connections.enter(connection, "busy")
+                await self._refuse(connection, head, error)
+                return
+            keep_alive = head.keep_alive and not self._connections.stopping
+            request = head.rebuilt(len(body), keep_alive=keep_alive) + body
+            lent = await self._lend(request, connection)
+            if not lent.started:
+                await self._fail(connection, head)
+            if not (lent.answered and lent.keep and keep_alive) or lent.ended:
+                if lent.started and (buffer or lent.rest):
+                    await self._linger(connection)
+                return
+            if self._connections.stopping:
+                return
+            buffer += lent.rest
+            self._connections.enter(connection, "reading" if buffer else "idle")
+
+    async def _read_head(self, connection: Connection, buffer: bytes) -> tuple[Head | None, bytes]:
+        """Read until the head is complete; None when the peer has ended between requests."""
+        while True:
+            # An empty line before a request is ignored (RFC 9112 §2.2).
+            while buffer.startswith(b"\r\n"):
+                buffer = buffer[2:]
+            length = find_head_end(buffer) if buffer not in {b"", b"\r"} else -1
+            if length >= 0:
+                return parse_head(buffer[:length]), buffer[length:]
+            data = await connection.stream.receive_some(RECEIVE_SIZE)
+            if not data:
+                return None, b""
+            if connection.phase == "idle":
+                self._connections.enter(connection, "reading")
+            buffer += data
+
+    async def _read_body(
+        self, connection: Connection, head: Head, buffer: bytes
+    ) -> tuple[bytes, bytes]:
+        """Read the whole body; gives it and what came after it."""
+        limit = self._limits.body_max
+        if head.content_length > limit:
+            raise FramingError("content-too-large", f"the body is over {limit} bytes")
+        if not head.chunked and len(buffer) >= head.content_length:
+            return buffer[: head.content_length], buffer[head.content_length :]
+        if head.expects_continue and not buffer:
+            await self._send(connection, b"HTTP/1.1 100 Continue\r\n\r\n")
+        with trio.move_on_after(self._limits.body_total_s):
+            if head.chunked:
+                return await self._read_chunked(connection, buffer)
+            return await self._read_counted(connection, buffer, head.content_length)
+        raise _too_slow(self._limits.body_total_s)
+
+    async def _read_counted(
+        self, connection: Connection, buffer: bytes, length: int
+    ) -> tuple[bytes, bytes]:
+        body = bytearray(buffer)
+        while len(body) < length:
+            body += await self._receive(connection)
+        return bytes(body[:length]), bytes(body[length:])
+
+    async def _read_chunked(self, connection: Connection, buffer: bytes) -> tuple[bytes, bytes]:
+        chunked = ChunkedBody(body_max=self._limits.body_max)
+        rest = chunked.feed(buffer)
+        while rest is None:
+            rest = chunked.feed(await self._receive(connection))
+        return bytes(chunked.body), rest
+
+    async def _receive(self, connection: Connection) -> bytes:
+        """Receive a piece of the body."""
+        with trio.move_on_after(self._limits.body_pause_s):
+            data = await connection.stream.receive_some(RECEIVE_SIZE)
+            if not data:
+                raise _PeerGone
+            return bytes(data)
+        raise _too_slow(self._limits.body_pause_s)
+
+    async def _refuse(self, connection: Connection, head: Head | None, error: FramingError) -> None:
+        """Answer a problem, then drop what still comes for a moment and close."""
+        answer = problems.problem(
+            error.problem,
+            error.detail,
+            request_id=problems.request_id(head.header(b"x-request-id") if head else None),
+            close=True,
+            headers=error.headers,
+        )
+        await self._write(connection, head, answer)
+        await self._linger(connection)
+
+    async def _fail(self, connection: Connection, head: Head) -> None:
+        """Say 500 where the lent request ended without an answer: a bug, already logged."""
+        answer = problems.problem(
+            "internal-error",
+            "the request ended without an answer; the log has the details",
+            request_id=problems.request_id(head.header(b"x-request-id")),
+            close=True,
+        )
+        await self._write(connection, head, answer)
+
+    async def _write(
+        self, connection: Connection, head: Head | None, answer: problems.Answer
+    ) -> None:
+        with_body = head is None or head.method != b"HEAD"
+        data = answer.to_bytes(date=formatdate(usegmt=True), with_body=with_body)
+        await self._send(connection, data)
+
+    async def _send(self, connection: Connection, data: bytes) -> None:
+        with trio.move_on_after(self._limits.send_timeout_s) as scope:
+            await connection.stream.send_all(data)
+        if scope.cancelled_caught:
+            raise trio.BrokenResourceError("the peer does not read")
+
+    async def _linger(self, connection: Connection) -> None:
+        """Half-close, then drop what comes until the peer closes or the bounds are reached."""
+        dropped = 0
+        with trio.move_on_after(LINGER_S):
+            await connection.stream.send_eof()
+            while dropped < LINGER_BYTES_MAX:
+                data = await connection.stream.receive_some(RECEIVE_SIZE)
+                if not data:
+                    return
+                dropped += len(data)
+
+    def _turn_away(self, stream: trio.SocketStream) -> None:
+        """Say 503 if the socket takes it at once, and close: there is no room to wait."""
+        answer = problems.problem(
+            "too-many-connections",
+            "every connection is in use",
+            request_id=problems.request_id(None),
+            close=True,
+        )
+        data = answer.to_bytes(date=formatdate(usegmt=True), with_body=True)
+        # Where the peer has gone or takes nothing, it learns from the close.
+        with suppress(OSError):
+            os.write(stream.socket.fileno(), data)
+        stream.socket.close()
+
+
+def _too_slow(seconds: float) -> FramingError:
+    return FramingError("request-timeout", f"the body paused or took longer than {seconds:g} s")

@@ -1,0 +1,326 @@
+"""What every journal promises, told to each of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rockets.journal import (
+    Journal,
+    JournalError,
+    MemoryJournal,
+    Note,
+    Position,
+    Record,
+    SqliteJournal,
+    StoredRecord,
+    open_journal,
+)
+
+NUMBER_MAX = 2**53 - 1
+START = Position(0)
+
+OPENERS: dict[str, Callable[[Path], Journal]] = {
+    "memory": lambda _: MemoryJournal(),
+    "full": lambda path: SqliteJournal(path),
+    "normal": lambda path: SqliteJournal(path, durability="normal"),
+}
+
+
+def record(stream: str, number: int, body: bytes = b"{}", received_at: int = 7) -> Record:
+    return Record(stream, number, body, received_at)
+
+
+def note(stream: str, number: int, key: bytes = b"k", *, kind: str = "conflict") -> Note:
+    return Note(kind, stream, number, key, b"said " + key, 11)
+
+
+@pytest.fixture(params=OPENERS)
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
+    with closing(OPENERS[request.param](tmp_path / "journal.db")) as opened:
+        yield opened
+
+
+def numbers(records: Sequence[StoredRecord]) -> list[tuple[str, int]]:
+    return [(found.stream, found.number) for found in records]
+
+
+def test_a_new_record_is_stored_as_it_was_given(journal: Journal) -> None:
+    given_record = record("a", 3, b"body", 1_700_000_000_000_000)
+
+    appended = journal.append([given_record])
+
+    assert appended.new == (True,)
+    assert appended.stored == {}
+    assert appended.head == journal.head() == 1
+    assert journal.read("a", 1, 9, limit=9) == [
+        StoredRecord(Position(1), "a", 3, b"body", 1_700_000_000_000_000)
+    ]
+
+
+def test_a_duplicate_is_told_what_is_stored_and_changes_nothing(journal: Journal) -> None:
+    journal.append([record("a", 1, b"first", 5)])
+
+    appended = journal.append([record("b", 1), record("a", 1, b"first", 6)])
+
+    assert appended.new == (True, False)
+    assert appended.stored == {1: StoredRecord(Position(1), "a", 1, b"first", 5)}
+    assert appended.head == 2
+
+
+def test_conflicting_content_keeps_the_first(journal: Journal) -> None:
+    journal.append([record("a", 1, b"first")])
+
+    appended = journal.append([record("a", 1, b"second")])
+
+    assert appended.new == (False,)
+    assert appended.stored[0].body == b"first"
+    assert [found.body for found in journal.read("a", 1, 1, limit=9)] == [b"first"]
+
+
+def test_within_an_append_the_earliest_of_a_key_wins(journal: Journal) -> None:
+    appended = journal.append([record("a", 1, b"x"), record("a", 1, b"y"), record("a", 2)])
+
+    assert appended.new == (True, False, True)
+    assert numbers(journal.follow(START, limit=9)) == [("a", 1), ("a", 2)]
+    assert appended.stored == {1: journal.follow(START, limit=1)[0]}
+    assert appended.stored[1].body == b"x"
+
+
+def test_a_key_stored_before_is_new_for_no_record_of_an_append(journal: Journal) -> None:
+    journal.append([record("a", 1)])
+
+    appended = journal.append([record("a", 1), record("a", 1)])
+
+    assert appended.new == (False, False)
+    assert set(appended.stored) == {0, 1}
+    assert appended.head == 1
+
+
+def test_an_empty_append_stores_nothing(journal: Journal) -> None:
+    journal.append([record("a", 1)])
+
+    appended = journal.append([])
+
+    assert (appended.new, appended.stored, appended.notes_new) == ((), {}, ())
+    assert appended.head == journal.head() == 1
+
+
+def test_an_empty_journal_has_its_head_before_the_first_position(journal: Journal) -> None:
+    assert journal.head() == journal.append([]).head == 0
+    assert journal.follow(START, limit=9) == journal.read("a", 1, 9, limit=9) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "limit", "expected"),
+    [
+        (1, NUMBER_MAX, 9, [1, 2, 5, 8]),
+        (2, 5, 9, [2, 5]),
+        (3, 4, 9, []),
+        (5, 2, 9, []),
+        (8, 8, 9, [8]),
+        (9, NUMBER_MAX, 9, []),
+        (1, NUMBER_MAX, 2, [1, 2]),
+        (1, NUMBER_MAX, 4, [1, 2, 5, 8]),
+        (1, NUMBER_MAX, 0, []),
+    ],
+)
+def test_a_read_gives_its_stream_within_bounds_by_number(
+    journal: Journal, first: int, last: int, limit: int, expected: list[int]
+) -> None:
+    journal.append([record("a", 8), record("b", 3), record("a", 1), record("b", 9)])
+    journal.append([record("a", 5), record("a", 2)])
+
+    found = journal.read("a", first, last, limit=limit)
+
+    assert numbers(found) == [("a", number) for number in expected]
+
+
+def test_following_gives_commit_order_from_any_position(journal: Journal) -> None:
+    journal.append([record("b", 9), record("a", 2)])
+    journal.append([record("a", 2), record("a", 1)])
+
+    everything = journal.follow(START, limit=9)
+
+    assert numbers(everything) == [("b", 9), ("a", 2), ("a", 1)]
+    assert [found.position for found in everything] == [1, 2, 3]
+    assert journal.follow(Position(1), limit=1) == everything[1:2]
+    assert journal.follow(journal.head(), limit=9) == []
+    assert journal.follow(START, limit=0) == []
+
+
+@pytest.mark.parametrize("number", [1, 2**31, 2**32 + 1, NUMBER_MAX])
+def test_any_message_number_comes_back(journal: Journal, number: int) -> None:
+    journal.append([record("a", number)])
+
+    assert numbers(journal.read("a", number, number, limit=1)) == [("a", number)]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\0", b"a\0b", bytes(range(256)), "ü".encode(), b"x" * 70_000]
+)
+def test_any_bytes_come_back(journal: Journal, body: bytes) -> None:
+    journal.append([record("a", 1, body)], [Note("k", "a", 1, body, body, 1)])
+
+    assert journal.read("a", 1, 1, limit=1)[0].body == body
+    assert journal.append([record("a", 1)]).stored[0].body == body
+    assert journal.read_notes("k", stream="a", limit=1) == [Note("k", "a", 1, body, body, 1)]
+
+
+def test_a_note_is_kept_once_per_kind_stream_number_and_key(journal: Journal) -> None:
+    journal.append([], [note("a", 1), note("a", 1)])
+
+    appended = journal.append(
+        [],
+        [
+            note("a", 1),
+            note("a", 1, b"other"),
+            note("a", 2),
+            note("b", 1),
+            note("a", 1, kind="rejection"),
+        ],
+    )
+
+    assert appended.notes_new == (False, True, True, True, True)
+    assert journal.count_notes("conflict") == {"a": 3, "b": 1}
+    assert journal.count_notes("rejection") == {"a": 1}
+    assert journal.count_notes("other") == {}
+
+
+def test_the_first_of_a_note_stays(journal: Journal) -> None:
+    appended = journal.append([], [note("a", 1), Note("conflict", "a", 1, b"k", b"late", 99)])
+
+    assert appended.notes_new == (True, False)
+    assert journal.read_notes("conflict", stream=None, limit=9) == [note("a", 1)]
+
+
+def test_notes_are_read_newest_first(journal: Journal) -> None:
+    journal.append([], [note("a", 1), note("b", 1), note("a", 2, kind="rejection")])
+    journal.append([], [note("a", 3)])
+
+    every = journal.read_notes("conflict", stream=None, limit=9)
+
+    assert every == [note("a", 3), note("b", 1), note("a", 1)]
+    assert journal.read_notes("conflict", stream=None, limit=2) == every[:2]
+    assert journal.read_notes("conflict", stream="a", limit=9) == [note("a", 3), note("a", 1)]
+    assert journal.read_notes("conflict", stream="c", limit=9) == []
+    assert journal.read_notes("conflict", stream=None, limit=0) == []
+
+
+def test_notes_are_not_followed_and_do_not_move_the_head(journal: Journal) -> None:
+    appended = journal.append([record("a", 1)], [note("a", 1)])
+
+    assert appended.notes_new == (True,)
+    assert appended.head == 1
+    assert journal.append([], [note("a", 2)]).head == 1
+    assert numbers(journal.follow(START, limit=9)) == [("a", 1)]
+
+
+def test_maintaining_changes_nothing_that_can_be_read(journal: Journal) -> None:
+    journal.append([record("a", 1)])
+    before = journal.follow(START, limit=9)
+
+    journal.maintain()
+
+    assert journal.follow(START, limit=9) == before
+
+
+def test_a_closed_journal_refuses_appends_and_may_be_closed_again(journal: Journal) -> None:
+    journal.close()
+    journal.close()
+
+    with pytest.raises(JournalError, match="closed"):
+        journal.append([record("a", 1)])
+
+
+@pytest.mark.parametrize("durability", ["full", "normal", "memory"])
+def test_the_journal_of_a_durability_says_so(durability: str, tmp_path: Path) -> None:
+    with closing(open_journal(tmp_path / "journal.db", durability)) as opened:  # type: ignore[arg-type]
+        assert opened.durability == durability
+
+    assert list(tmp_path.glob("*.db")) == (
+        [] if durability == "memory" else [tmp_path / "journal.db"]
+    )
+
+
+RECORDS = st.builds(
+    Record,
+    st.sampled_from(["a", "b", "a:1"]),
+    st.integers(1, 4) | st.just(NUMBER_MAX),
+    st.binary(max_size=3),
+    st.integers(0, 2**60),
+)
+NOTES = st.builds(
+    Note,
+    st.sampled_from(["conflict", "rejection"]),
+    st.sampled_from(["a", "b"]),
+    st.integers(1, 2),
+    st.binary(max_size=1),
+    st.binary(max_size=3),
+    st.integers(0, 2**60),
+)
+APPENDS = st.lists(
+    st.tuples(st.lists(RECORDS, max_size=6), st.lists(NOTES, max_size=3)), max_size=6
+)
+
+
+class Model:
+    """The contract in a dozen lines: what comes first for a key stays."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, int], StoredRecord] = {}
+        self.notes: dict[tuple[str, str, int, bytes], Note] = {}
+
+    def add(self, given_record: Record) -> tuple[bool, StoredRecord]:
+        key = given_record.stream, given_record.number
+        position = Position(len(self.records) + 1)
+        mine = StoredRecord(position, *key, given_record.body, given_record.received_at)
+        stored = self.records.setdefault(key, mine)
+        return stored is mine, stored
+
+    def add_note(self, given_note: Note) -> bool:
+        key = given_note.kind, given_note.stream, given_note.number, given_note.key
+        return self.notes.setdefault(key, given_note) is given_note
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opener", OPENERS)
+@settings(max_examples=40, deadline=None)  # a busy disk is not a failure
+@given(appends=APPENDS)
+def test_any_appends_give_what_a_dictionary_gives(
+    opener: str, appends: list[tuple[list[Record], list[Note]]]
+) -> None:
+    model = Model()
+    with (
+        TemporaryDirectory() as folder,
+        closing(OPENERS[opener](Path(folder) / "journal.db")) as journal,
+    ):
+        for records, notes in appends:
+            # Equal notes may be one object, which the model tells apart by identity.
+            notes = [Note(n.kind, n.stream, n.number, n.key, n.body, n.noted_at) for n in notes]
+            added = [model.add(given_record) for given_record in records]
+            notes_new = tuple([model.add_note(given_note) for given_note in notes])
+
+            appended = journal.append(records, notes)
+
+            assert appended.new == tuple(new for new, _ in added)
+            assert appended.stored == {i: found for i, (new, found) in enumerate(added) if not new}
+            assert appended.notes_new == notes_new
+            assert appended.head == journal.head() == len(model.records)
+        check_reads(journal, model)
+
+
+def check_reads(journal: Journal, model: Model) -> None:
+    assert journal.follow(START, limit=99) == list(model.records.values())
+    for stream in ("a", "b", "a:1"):
+        mine = sorted(number for name, number in model.records if name == stream)
+        found = journal.read(stream, 1, NUMBER_MAX, limit=99)
+        assert found == [model.records[stream, number] for number in mine]
+    for kind in ("conflict", "rejection"):
+        newest_first = [n for n in reversed(model.notes.values()) if n.kind == kind]
+        assert journal.read_notes(kind, stream=None, limit=99) == newest_first
+        assert sum(journal.count_notes(kind).values()) == len(newest_first)
