@@ -15,6 +15,12 @@ import trio
 
 from rockets.domain.messages import Message, decode_message
 
+_CONTENTS: dict[str, dict[str, object]] = {
+    "RocketLaunched": {"type": "Falcon-9", "launchSpeed": 500, "mission": "ARTEMIS"},
+    "RocketExploded": {"reason": "PRESSURE_VESSEL_FAILURE"},
+    "RocketMissionChanged": {"newMission": "SHUTTLE_MIR"},
+}
+
 TIME = "2022-02-02T19:39:05.86337+01:00"
 
 
@@ -27,12 +33,7 @@ def body(
     **content: object,
 ) -> bytes:
     """Write a message as the test program does; a speed increase by 500 unless told."""
-    if not content:
-        content = {
-            "RocketLaunched": {"type": "Falcon-9", "launchSpeed": 500, "mission": "ARTEMIS"},
-            "RocketExploded": {"reason": "PRESSURE_VESSEL_FAILURE"},
-            "RocketMissionChanged": {"newMission": "SHUTTLE_MIR"},
-        }.get(kind, {"by": 500})
+    content = content or _CONTENTS.get(kind, {"by": 500})
     metadata = {
         "channel": channel,
         "messageNumber": number,
@@ -43,10 +44,15 @@ def body(
 
 
 def message(
-    channel: str, number: int, kind: str = "RocketSpeedIncreased", **content: object
+    channel: str,
+    number: int,
+    kind: str = "RocketSpeedIncreased",
+    *,
+    time: str = TIME,
+    **content: object,
 ) -> Message:
     """Build a decoded message."""
-    return decode_message(body(channel, number, kind, **content))
+    return decode_message(body(channel, number, kind, time=time, **content))
 
 
 def post(content: bytes, *headers: str, target: str = "/messages") -> bytes:
@@ -215,6 +221,6 @@ async def _read_port(process: trio.Process, log: Path) -> int:
     with trio.fail_after(30):
         while (match := re.search(rb"listening on http://[^:]*:(\d+)\n", output)) is None:
             data = await process.stdout.receive_some()
-            assert data, f"the server ended before it listened: {log.read_text()}"
+            assert data, f"the server ended before it listened; its log is {log}"
             output += data
     return int(match[1])

@@ -37,7 +37,8 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "rockets.simulator": ("rockets.domain",),
     "rockets.domain": ("rockets.domain",),
     "rockets.domain.checker": (),
-    "rockets.domain.messages": ("rockets.domain.checker",),
+    "rockets.domain.message_time": (),
+    "rockets.domain.messages": ("rockets.domain.checker", "rockets.domain.message_time"),
     "rockets.domain.rocket": ("rockets.domain.messages",),
     "rockets.domain.effect": ("rockets.domain.messages", "rockets.domain.rocket"),
     "rockets.domain.ledger": (
@@ -54,7 +55,8 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "rockets.telemetry",
     ),
     "rockets.journal.memory": ("rockets.journal.base",),
-    "rockets.journal.sqlite": ("rockets.journal.base",),
+    "rockets.journal.sqlite": ("rockets.journal.base", "rockets.journal.sqlite_file"),
+    "rockets.journal.sqlite_file": ("rockets.journal.base",),
     "rockets.actors": ("rockets.actors", "rockets.domain", "rockets.journal", "rockets.telemetry"),
     "rockets.web": ("rockets.web", "rockets.actors", "rockets.domain", "rockets.telemetry"),
     # Lends a connection of the front's to Hypercorn, so it knows the front's streams.
@@ -544,7 +546,7 @@ def missing_reasons(pyproject: str) -> Iterator[str]:
     for number, line in enumerate(pyproject.splitlines(), 1):
         if header := re.match(r"\[+([\w.-]+)\]+", line):
             section = header[1]
-        is_item = re.match(r'\s*"', line)
+        is_item = re.match(r'\s*".*[^\[]$', line)  # an opening bracket leaves it to its items
         is_list = re.match(r"[\w-]*(dependencies|requires|select|ignore|error_code)s? = \[.", line)
         is_override = section == "tool.mypy.overrides" and re.match(r"(?!module)\w+ =", line)
         has_reason = re.search(r"#\s*\S+\s+\S+", line)

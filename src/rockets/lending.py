@@ -78,7 +78,7 @@ class _Loan:
         self._send_timeout_s = send_timeout_s
         self._scope = trio.CancelScope()
         self._send_lock = trio.Lock()  # two tasks of Hypercorn may write: answer and error
-        self._answered = self._started = self._keep = self._ended = False
+        self._answered = self._started = self._keep = False
         self._rest = b""
 
     async def run(
@@ -115,7 +115,6 @@ class _Loan:
             started=self._started,
             keep=self._keep,
             rest=self._rest,
-            ended=self._ended,
         )
 
     async def _watch(self) -> None:
@@ -128,11 +127,9 @@ class _Loan:
             while len(self._rest) < READ_AHEAD_MAX:
                 data = await self._connection.stream.receive_some(READ_AHEAD_MAX)
                 if not data:
-                    self._ended = True
                     break
                 self._rest += data
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._ended = True
             return
         await trio.sleep_forever()
 
@@ -166,7 +163,6 @@ class _Loan:
                     except (trio.BrokenResourceError, trio.ClosedResourceError):
                         pass  # The peer has gone; the loan ends below.
                 if not sent:
-                    self._ended = True
                     self._connection.close()
                     self._scope.cancel()
                     return

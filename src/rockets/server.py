@@ -41,9 +41,13 @@ DESCRIPTORS_RESERVED = 64
 CONNECTIONS_MIN = 64
 DESCRIPTORS_WISHED = 4_096
 
+# Of the grace period this much is for answers; the rest is to close the journal.
+ANSWER_SHARE = 0.9
+
 # After the journal failed the waiting requests still get their 503; the process must end within
-# a second.
-FAILED_GRACE_S = 0.4
+# a second, whatever the disk does.
+FAILED_ANSWER_S = 0.4
+FAILED_GRACE_S = 0.9
 
 ACCEPT_PAUSE_S = 0.1
 _ACCEPT_PAUSES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -58,11 +62,21 @@ class _Stop:
 
     def __init__(self) -> None:
         self.requested = trio.Event()
-        self.failed = False
+        self.failed = trio.Event()
 
-    def request(self, *, failed: bool = False) -> None:
-        self.failed = self.failed or failed
+    def request(self) -> None:
         self.requested.set()
+
+    def fail(self) -> None:
+        self.failed.set()
+        self.requested.set()
+
+    async def wait_over(self, *, stopping_s: float, failed_s: float) -> None:
+        """Wait until a stop has lasted so long, or a failure."""
+        await self.requested.wait()
+        with trio.move_on_after(stopping_s):
+            await self.failed.wait()
+            await trio.sleep(failed_s)
 
 
 async def serve(settings: Settings, *, started: Callable[[str], None] = lambda url: None) -> int:
@@ -76,9 +90,10 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda u
         nursery.start_soon(_watch_signals, stop)
         nursery.start_soon(_enforce_grace, stop, settings.shutdown_grace_s)
         await _serve(settings, stop, started)
-        log.info("stopped", failed=stop.failed)
+        failed = stop.failed.is_set()
+        log.info("stopped", failed=failed)
         nursery.cancel_scope.cancel()
-    return EXIT_FAILED if stop.failed else EXIT_OK
+    return EXIT_FAILED if failed else EXIT_OK
 
 
 async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]) -> None:
@@ -145,8 +160,9 @@ async def _run_front(
             for listener in listeners:
                 await trio.aclose_forcefully(listener)
             connections.stop()
-            if stop.failed:
-                serving.cancel_scope.deadline = trio.current_time() + FAILED_GRACE_S
+            background.start_soon(
+                _cut_off, connections, serving.cancel_scope, stop, settings.shutdown_grace_s
+            )
         background.cancel_scope.cancel()
 
 
@@ -179,16 +195,28 @@ async def _watch_signals(stop: _Stop) -> None:
 
 async def _enforce_grace(stop: _Stop, grace_s: float) -> None:
     """End the process when a stop takes too long, whatever it waits for: a disk may hang."""
-    await stop.requested.wait()
-    await trio.sleep(grace_s)
+    await stop.wait_over(stopping_s=grace_s, failed_s=FAILED_GRACE_S)
     log.error("stop_forced", grace_s=grace_s)
-    os._exit(EXIT_FORCED)
+    os._exit(EXIT_FAILED if stop.failed.is_set() else EXIT_FORCED)
+
+
+async def _cut_off(
+    connections: Connections, serving: trio.CancelScope, stop: _Stop, grace_s: float
+) -> None:
+    """Close what is still busy when the time for answers is over, so that the journal closes well.
+
+    Closing the sockets ends the writes, which are shielded from the cancellation.
+    """
+    await stop.wait_over(stopping_s=grace_s * ANSWER_SHARE, failed_s=FAILED_ANSWER_S)
+    log.warning("connections_cut", busy=connections.statistics().busy)
+    connections.cut_off()
+    serving.cancel()
 
 
 async def _watch_journal(writer: JournalWriter, stop: _Stop) -> None:
     await writer.wait_failed()
     log.critical("journal_failed", reason=str(writer.failure))
-    stop.request(failed=True)
+    stop.fail()
 
 
 @asynccontextmanager
@@ -217,8 +245,8 @@ async def _listen(settings: Settings) -> list[trio.SocketListener]:
         return await trio.open_tcp_listeners(
             settings.port, host=settings.host, backlog=settings.backlog
         )
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # a name no resolver can take is a UnicodeError
+        reason = getattr(error, "strerror", None) or str(error)
         raise ServeRefused(
             f"cannot listen on {settings.host} port {settings.port}: {reason}"
         ) from error

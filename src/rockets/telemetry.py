@@ -16,6 +16,7 @@ EVENTS: dict[str, str] = {
     "accept_paused": "Descriptors or memory ran out; accepting goes on after a pause.",
     "actor_crashed": "A rocket's actor failed; its senders got 503, its next message restores it.",
     "connection_failed": "A bug ended one connection.",
+    "connections_cut": "A stop took long; the connections still busy were closed without answer.",
     "descriptors_few": "The descriptor limit is low; fewer connections fit than usual.",
     "journal_failed": "Storage is in doubt; nothing more is acknowledged and the process ends.",
     "journal_moved": "An old database was moved aside by --fresh.",

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rockets.journal import (
+    Durability,
     Journal,
     JournalError,
     MemoryJournal,
@@ -238,8 +239,8 @@ def test_a_closed_journal_refuses_appends_and_may_be_closed_again(journal: Journ
 
 
 @pytest.mark.parametrize("durability", ["full", "normal", "memory"])
-def test_the_journal_of_a_durability_says_so(durability: str, tmp_path: Path) -> None:
-    with closing(open_journal(tmp_path / "journal.db", durability)) as opened:  # type: ignore[arg-type]
+def test_the_journal_of_a_durability_says_so(durability: Durability, tmp_path: Path) -> None:
+    with closing(open_journal(tmp_path / "journal.db", durability)) as opened:
         assert opened.durability == durability
 
     assert list(tmp_path.glob("*.db")) == (

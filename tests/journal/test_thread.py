@@ -90,12 +90,17 @@ async def test_the_thread_ends_with_its_context() -> None:
 
 
 async def test_the_thread_ends_when_its_context_fails() -> None:
-    with pytest.raises(ZeroDivisionError):
-        async with open_thread("one") as hop:
-            thread = await hop(threading.current_thread)
-            await hop(divmod, 1, 0)
+    threads: list[threading.Thread] = []
 
-    assert not thread.is_alive()
+    async def fail() -> None:
+        async with open_thread("one") as hop:
+            threads.append(await hop(threading.current_thread))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+
+    assert [thread.is_alive() for thread in threads] == [False]
 
 
 async def test_the_thread_ends_with_a_cancelled_context() -> None:
@@ -108,22 +113,17 @@ async def test_the_thread_ends_with_a_cancelled_context() -> None:
     assert not thread.is_alive()
 
 
-async def test_leaving_waits_for_a_call_under_way_without_holding_up_the_loop() -> None:
+async def test_a_call_under_way_when_the_context_ends_is_answered() -> None:
     gate = threading.Event()
     results: list[bool] = []
 
-    async def call(opened: trio.Event) -> None:
-        await opened.wait()
+    async def call() -> None:
         results.append(await hop(gate.wait))
 
-    async with trio.open_nursery() as nursery:
-        opened = trio.Event()
-        nursery.start_soon(call, opened)
-        async with open_thread("one") as hop:
-            opened.set()
-            await wait_all_tasks_blocked()
-            # This task opens the gate while the context is being left.
-            nursery.start_soon(inline, gate.set)
+    async with trio.open_nursery() as nursery, open_thread("one") as hop:
+        nursery.start_soon(call)
+        await wait_all_tasks_blocked()
+        gate.set()
 
     assert results == [True]
 

@@ -5,43 +5,10 @@ so a client reads its own write and nobody reads what is not durable.
 Reads never wake an actor: they show the ledger, and the shown rocket is kept until it changes.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Literal, get_args
-
+from rockets.actors.listing import ListQuery, Page, list_page
 from rockets.domain.ledger import Ledger
-from rockets.domain.messages import Channel, instant
+from rockets.domain.messages import Channel
 from rockets.domain.rocket import Rocket, View
-
-SortKey = Literal[
-    "channel",
-    "type",
-    "mission",
-    "speed",
-    "status",
-    "launchedAt",
-    "updatedAt",
-    "lastMessageNumber",
-    "missingCount",
-]
-SORT_KEYS: tuple[SortKey, ...] = get_args(SortKey)
-
-
-def _time(text: str | None) -> int | None:
-    return None if text is None else instant(text)
-
-
-# How a rocket compares under each key; times compare as instants, not as text.
-_SORT_VALUES: dict[SortKey, Callable[[Rocket], str | int | None]] = {
-    "channel": lambda rocket: rocket.channel,
-    "type": lambda rocket: rocket.type,
-    "mission": lambda rocket: rocket.mission,
-    "speed": lambda rocket: rocket.speed,
-    "status": lambda rocket: rocket.status,
-    "launchedAt": lambda rocket: _time(rocket.launched_at),
-    "updatedAt": lambda rocket: _time(rocket.updated_at),
-    "lastMessageNumber": lambda rocket: rocket.last_message_number,
-    "missingCount": lambda rocket: rocket.sequence.missing_count,
-}
 
 
 class ReadModel:
@@ -76,24 +43,7 @@ class ReadModel:
             rocket = shown[channel] = ledger.rocket(view)
         return rocket
 
-    def rockets(
-        self, *, sort: SortKey = "channel", descending: bool = False, view: View = "latest"
-    ) -> list[Rocket]:
-        """List all rockets; nulls come last in both directions, ties go by channel."""
-        rockets = (self.rocket(channel, view) for channel in self._ledgers)
-        return sort_rockets(
-            [rocket for rocket in rockets if rocket is not None], sort=sort, descending=descending
-        )
-
-
-def sort_rockets(
-    rockets: Iterable[Rocket], *, sort: SortKey, descending: bool = False
-) -> list[Rocket]:
-    """Sort by one key; nulls last in both directions, ties by channel upwards."""
-    value = _SORT_VALUES[sort]
-    by_channel = sorted(rockets, key=lambda rocket: rocket.channel)
-    filled = [rocket for rocket in by_channel if value(rocket) is not None]
-    empty = [rocket for rocket in by_channel if value(rocket) is None]
-    # Python's sort is stable, also reversed, so equal values stay in channel order.
-    filled.sort(key=value, reverse=descending)  # type: ignore[arg-type]  # no None is left
-    return filled + empty
+    def page(self, query: ListQuery) -> Page:
+        """List rockets; the order and the cursor are explained in `listing`."""
+        rockets = (self.rocket(channel, query.view) for channel in self._ledgers)
+        return list_page((rocket for rocket in rockets if rocket is not None), query)

@@ -4,6 +4,7 @@ Owns the errors, the taking apart of URLs and the few stream operations both cli
 Neither knows about time: put `trio.fail_after` around a call.
 """
 
+import os
 import select
 import ssl
 from contextlib import suppress
@@ -137,7 +138,11 @@ async def _connect(family: int, address: tuple[Any, ...]) -> trio.SocketStream:
 
 
 def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    # trio puts the address into the text; the number says the same in the system's words.
+    # Failed look-ups of a name have negative numbers, and their own text.
+    number = error.errno or 0
+    text = os.strerror(number) if number > 0 else error.strerror or str(error)
+    return text.lower()
 
 
 def close_now(stream: trio.abc.Stream) -> None:

@@ -74,6 +74,10 @@ class Plan(msgspec.Struct, frozen=True):
             messages = shuffled(messages, window=self.shuffle, seed=self.seed)
         return messages
 
+    def count(self) -> int:
+        """Count what is sent, copies included."""
+        return sum(1 for _ in self.abused()) if self.duplicates else self.messages
+
     def expected(self) -> Expected:
         """Work out the final states, which no copy and no disorder may change."""
         return expect(f"rockets launch seed{self.seed}-{self.messages}", self.original())
@@ -136,7 +140,7 @@ class Plan(msgspec.Struct, frozen=True):
     help="Write the final states to this file.",
 )
 @click.option("--verify", is_flag=True, help="Compare the service's final states at the end.")
-@click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
+@click.option("--log-level", type=click.Choice(LOG_LEVELS), default="warning", show_default=True)
 def launch(
     url: str,
     message_delay: float,
@@ -183,12 +187,10 @@ async def run(url: str, plan: Plan, habits: Habits, log: Log, expected: Expected
 
     Returns the exit code.
     """
+    total = plan.count()
     async with GoClient(url) as client:
-        # At most every message is sent twice.
-        launcher = Launcher(
-            plan.abused(), client, habits=habits, messages_max=2 * plan.messages, log=log
-        )
-        signum = await _run_until_signal(launcher, plan.messages)
+        launcher = Launcher(plan.abused(), client, habits=habits, messages_max=total, log=log)
+        signum = await _run_until_signal(launcher, total)
         for line in table(launcher.tally, client):
             click.echo(line)
     if signum is not None:

@@ -129,6 +129,12 @@ class Launcher:
                 await self._wait_slot()
             body = message.encode(datetime.now(self._zone).isoformat())
             await self._attempt(message, body)
+            if message.number % 2:
+                # In Go a connection is idle before its worker runs again, if only for a moment.
+                # When three are idle at once one is closed, and soon another is opened.
+                # Yielding after every second message comes near the measured shares of new
+                # ones: 2-10 % with 3 workers, 46 % with 20.
+                await trio.lowlevel.checkpoint()
         self._workers -= 1
         if self._habits.drop_at_end:
             self._closing.set()
@@ -163,7 +169,7 @@ class Launcher:
         if self._closing.is_set():
             self._lose(message)
             return
-        self._log("warning", f"Retrying sending message: {failure}", message)
+        self._log("info", f"Retrying sending message: {failure}", message)
         due = trio.current_time() + self._habits.resend_delay_s
         self._redeliver.send_nowait(_Waiting(due, message, body))
 

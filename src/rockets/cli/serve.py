@@ -1,11 +1,12 @@
 """`rockets serve`: run the service."""
 
+import fcntl
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import click
 import structlog
@@ -88,13 +89,37 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def _move_aside(database: Path) -> None:
-    """Rename an old database with its log, so that nothing is lost by `--fresh`."""
+    """Rename an old database with its log, so that nothing is lost by `--fresh`.
+
+    Raises ServeRefused where a server works on it, or where it cannot be moved.
+    """
     if not database.exists():
         return
-    suffix = time.strftime("%Y%m%d-%H%M%S")
-    for ending in ("", "-wal", "-shm"):
-        old = database.with_name(database.name + ending)
-        if old.exists():
-            new = database.with_name(f"{database.name}.{suffix}{ending}")
-            old.rename(new)
-    log.info("journal_moved", old=str(database), to=f"{database}.{suffix}")
+    try:
+        with Path(f"{database}.lock").open("a+") as lock:
+            _refuse_held(database, lock)
+            moved = _unused_name(database)
+            for ending in ("", "-wal", "-shm"):
+                old = Path(f"{database}{ending}")
+                if old.exists():
+                    old.rename(f"{moved}{ending}")
+    except OSError as error:
+        raise ServeRefused(f"cannot move {database} aside: {error}") from error
+    log.info("journal_moved", old=str(database), to=str(moved))
+
+
+def _refuse_held(database: Path, lock: IO[str]) -> None:
+    """Take the journal's lock, or refuse with the pid that the holder has written into it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read(20).strip() or "unknown"
+        raise ServeRefused(f"{database}: held by process {holder}") from None
+
+
+def _unused_name(database: Path) -> Path:
+    """Name the moved database by the time; two starts within a second get two names."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    names = (Path(f"{database}.{stamp}{extra}") for extra in ("", *(f"-{n}" for n in range(2, 99))))
+    return next(name for name in names if not name.exists())

@@ -27,10 +27,14 @@ class ServiceUnreadable(Exception):
 
 
 class _ServedSequence(msgspec.Struct, frozen=True):
+    """How many message numbers the service has stored for a rocket."""
+
     received: int
 
 
 class _ServedRocket(msgspec.Struct, frozen=True, rename="camel"):
+    """What a comparison needs of a rocket; the service sends more."""
+
     channel: str
     type: str | None
     mission: str | None
@@ -42,6 +46,8 @@ class _ServedRocket(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Page(msgspec.Struct, frozen=True):
+    """One page of the list, and the cursor of the next one."""
+
     rockets: list[_ServedRocket]
     next: str | None = None
 

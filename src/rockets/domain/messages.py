@@ -1,8 +1,8 @@
 """Messages: their shape, their limits, and the way from bytes to a `Message` or to an error.
 
 The annotated types below are the only place where limits are written.
-msgspec checks them in one pass; only when it refuses a body, the checker walks the same types field
-by field and names every wrong one.
+A fast way takes almost every body; only what it refuses goes to the checker, which walks the same
+types field by field and names every wrong one.
 """
 
 import json
@@ -33,6 +33,9 @@ SPEED_MAX: Final = 1_000_000_000
 # ECMA pattern, so the same text serves in a JSON schema.
 _END: Final = r"$(?!\n)"
 
+Channel = NewType("Channel", str)
+MessageNumber = NewType("MessageNumber", int)
+
 ChannelText: TypeAlias = Annotated[
     str,
     Meta(
@@ -43,7 +46,7 @@ ChannelText: TypeAlias = Annotated[
     ),
 ]
 Number: TypeAlias = Annotated[
-    int,
+    MessageNumber,
     Meta(ge=1, le=MESSAGE_NUMBER_MAX, description=f"an integer from 1 to {MESSAGE_NUMBER_MAX}"),
 ]
 TimeText: TypeAlias = Annotated[
@@ -74,9 +77,6 @@ Text: TypeAlias = Annotated[
         description=f"1 to {TEXT_LENGTH_MAX} characters, none of them a control character",
     ),
 ]
-
-Channel = NewType("Channel", str)
-MessageNumber = NewType("MessageNumber", int)
 
 # --- shapes ----------------------------------------------------------------------------------
 
@@ -172,6 +172,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class _LooseMetadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """Metadata whose three texts are checked in `_read`, not by msgspec."""
+
     # A pattern costs msgspec about twice what it costs here, where a known messageType needs none
     # and a channel seen lately is remembered. `Metadata` says the limits, and the slow way uses it.
     channel: str
@@ -181,6 +183,8 @@ class _LooseMetadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class _LooseEnvelope(msgspec.Struct, frozen=True, gc=False):
+    """A body before its `message` is looked at, which depends on the messageType."""
+
     metadata: _LooseMetadata
     message: msgspec.Raw
 
@@ -217,7 +221,7 @@ def _read(text: bytes, body: bytes) -> Message:
     decode = _decode_payload.get(metadata.message_type)
     return Message(
         normalize_channel(metadata.channel),
-        MessageNumber(metadata.message_number),
+        metadata.message_number,
         metadata.message_time,
         decode(envelope.message) if decode else _unknown(metadata.message_type, envelope.message),
         body,

@@ -93,7 +93,11 @@ def open_file(
         _lock(path, opened)
         _create_private(path)
         writer = _connect(path, vfs, busy_timeout_ms, opened)
-        _set_up(writer, pragmas)
+        new = _is_new(writer)
+        _set_pragmas(writer, pragmas)
+        _sync_directory(path.parent)
+        if new:
+            writer.execute(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")
         _sync_what_was_left(writer)
         reader = _connect(path, vfs, busy_timeout_ms, opened)
         _set_pragmas(reader, [*pragmas, ("query_only", 1)])
@@ -104,13 +108,6 @@ def checkpoint(connection: apsw.Connection, mode: str) -> Checkpoint:
     """Copy what the WAL holds into the database, as PRAGMA wal_checkpoint does it."""
     row: Any = connection.execute(f"PRAGMA wal_checkpoint({mode})").get
     return Checkpoint(*row)
-
-
-def _set_up(connection: apsw.Connection, pragmas: list[tuple[str, str | int]]) -> None:
-    new = _is_new(connection)
-    _set_pragmas(connection, pragmas)
-    if new:
-        connection.execute(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")
 
 
 @contextmanager
@@ -149,7 +146,6 @@ def _create_private(path: Path) -> None:
     """Make sure that only the owner can read the file; SQLite gives its side files the same mode.
 
     Only a file that did not exist is opened here, so no lock of SQLite's can be dropped.
-    SQLite syncs the directory itself when it has created its first journal beside the file.
     """
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -212,6 +208,19 @@ def _set_pragmas(connection: apsw.Connection, pragmas: list[tuple[str, str | int
         found = connection.pragma(name)
         if found != wanted:
             raise JournalRefused(f"PRAGMA {name} is {found}, it has to be {wanted}")
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the names of the database and its WAL durable, or fail.
+
+    SQLite does this too, at the first sync of a WAL it created, but ignores an error of it:
+    then power loss could take the whole WAL.
+    """
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _sync_what_was_left(connection: apsw.Connection) -> None:

@@ -40,7 +40,7 @@ async def open_thread(name: str) -> AsyncIterator[Hop]:
     A call is cancelled only before it was handed over, and then it did not happen.
     From there on it cannot be cancelled: a commit that runs in a thread goes on whatever we do,
     so a `Cancelled` would claim that something did not happen that does.
-    Leaving the context waits for the calls that are under way.
+    The tasks that call belong inside the context: leaving blocks the loop for a call under way.
     """
     calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
     # A daemon, because after a crash inside trio nobody is left to end it,
@@ -50,42 +50,33 @@ async def open_thread(name: str) -> AsyncIterator[Hop]:
     try:
         yield _Thread(calls)
     finally:
-        # The queue is served in order: when this returns, every earlier call has been done,
-        # so the join takes microseconds and does not hold up the loop.
-        await _run(calls, _nothing)
+        # Who calls is nested in this context and cannot leave before its call is done,
+        # so the thread is idle and the join takes microseconds.
         calls.put(None)
         thread.join()
 
 
 class _Thread:
+    """The hop to one thread, as `open_thread` yields it."""
+
     def __init__(self, calls: SimpleQueue[Callable[[], None] | None]) -> None:
         self._calls = calls
 
     async def __call__(self, fn: Callable[..., T], /, *args: object) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
-        return await _run(self._calls, fn, *args)
+        task = trio.lowlevel.current_task()
+        token = trio.lowlevel.current_trio_token()
 
+        def call() -> None:
+            token.run_sync_soon(trio.lowlevel.reschedule, task, outcome.capture(fn, *args))
 
-async def _run(
-    calls: SimpleQueue[Callable[[], None] | None], fn: Callable[..., T], *args: object
-) -> T:
-    task = trio.lowlevel.current_task()
-    token = trio.lowlevel.current_trio_token()
-
-    def call() -> None:
-        token.run_sync_soon(trio.lowlevel.reschedule, task, outcome.capture(fn, *args))
-
-    calls.put(call)
-    result: T = await trio.lowlevel.wait_task_rescheduled(_refuse_to_abort)
-    return result
+        self._calls.put(call)
+        result: T = await trio.lowlevel.wait_task_rescheduled(_refuse_to_abort)
+        return result
 
 
 def _refuse_to_abort(_: Any) -> trio.lowlevel.Abort:
     return trio.lowlevel.Abort.FAILED
-
-
-def _nothing() -> None:
-    pass
 
 
 def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:

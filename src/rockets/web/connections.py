@@ -1,7 +1,8 @@
 """Every open connection: how many, in which phase, since when, and which one has to go.
 
 A connection is *reading* while its head is incomplete (a new one from the start), *busy* from its
-complete head to the end of its answer, and *idle* after an answer.
+complete head to the end of its answer, and *idle* after an answer, also while the front waits for
+the peer to close it.
 At the limit an idle one goes first (oldest first), then one that is reading; a busy one never.
 Times are kept here and looked at by one sweep: a timer around each receive would double the cost
 of a small request.
@@ -76,7 +77,9 @@ class Connections:
         return sum(len(phase) for phase in self._phases.values())
 
     def admit(self, stream: trio.SocketStream) -> Connection | None:
-        """Register a new connection; None when all others are busy, and it must be refused."""
+        """Register a new connection; None when there is no room for it, or a stop has begun."""
+        if self.stopping:
+            return None
         if len(self) >= self._limits.connections_max and not self._evict():
             self._refused += 1
             return None
@@ -90,8 +93,14 @@ class Connections:
         return connection
 
     def enter(self, connection: Connection, phase: Phase) -> None:
-        """Move a connection to another phase; its time starts again."""
-        self._phases[connection.phase].pop(connection, None)
+        """Move a connection to another phase; its time starts again.
+
+        Raises ClosedResourceError for one that was dropped meanwhile: its task may just have
+        received something, and must not bring it back.
+        """
+        if connection not in self._phases[connection.phase]:
+            raise trio.ClosedResourceError("the connection was dropped")
+        del self._phases[connection.phase][connection]
         connection.phase = phase
         connection.since = trio.current_time()
         self._phases[phase][connection] = None
@@ -112,6 +121,12 @@ class Connections:
         self.stopping = True
         for phase in ("idle", "reading"):
             for connection in list(self._phases[phase]):
+                self._drop(connection)
+
+    def cut_off(self) -> None:
+        """Close everything, also what is busy."""
+        for phase in self._phases.values():
+            for connection in list(phase):
                 self._drop(connection)
 
     def statistics(self) -> ConnectionStatistics:

@@ -18,14 +18,21 @@ import trio
 
 from rockets.web import problems
 from rockets.web.connections import Connection, Connections
-from rockets.web.framing import ChunkedBody, FramingError, Head, find_head_end, parse_head
+from rockets.web.framing import (
+    ChunkedBody,
+    FramingError,
+    Head,
+    find_head_end,
+    parse_head,
+    skip_empty_lines,
+)
 
 log = structlog.get_logger()
 
 RECEIVE_SIZE = 64 * 1024
 
-# After a refusal the peer may still be sending. Closing at once would reset the connection and
-# could take the answer with it, so what comes is dropped for a moment, within these bounds.
+# After the last answer the peer may still be sending. Closing at once would reset the connection
+# and could take the answer with it, so what comes is dropped for a moment, within these bounds.
 LINGER_S = 1.0
 LINGER_BYTES_MAX = 4 * 1024 * 1024
 
@@ -46,7 +53,6 @@ class Lent(msgspec.Struct, frozen=True):
     started: bool  # at least its first byte was
     keep: bool  # the connection can take another request
     rest: bytes  # what the client sent after this request
-    ended: bool  # the client will send nothing more
 
 
 class Lender(Protocol):
@@ -101,11 +107,11 @@ class Front:
             lent = await self._lend(request, connection)
             if not lent.started:
                 await self._fail(connection, head)
-            if not (lent.answered and lent.keep and keep_alive) or lent.ended:
-                if lent.started and (buffer or lent.rest):
-                    await self._linger(connection)
                 return
-            if self._connections.stopping:
+            if not lent.answered:
+                return  # A reset tells the peer that the answer is not whole.
+            if not (lent.keep and keep_alive) or self._connections.stopping:
+                await self._linger(connection)
                 return
             buffer += lent.rest
             self._connections.enter(connection, "reading" if buffer else "idle")
@@ -113,9 +119,7 @@ class Front:
     async def _read_head(self, connection: Connection, buffer: bytes) -> tuple[Head | None, bytes]:
         """Read until the head is complete; None when the peer has ended between requests."""
         while True:
-            # An empty line before a request is ignored (RFC 9112 §2.2).
-            while buffer.startswith(b"\r\n"):
-                buffer = buffer[2:]
+            buffer = skip_empty_lines(buffer)
             length = find_head_end(buffer) if buffer not in {b"", b"\r"} else -1
             if length >= 0:
                 return parse_head(buffer[:length]), buffer[length:]
@@ -168,7 +172,7 @@ class Front:
         raise _too_slow(self._limits.body_pause_s)
 
     async def _refuse(self, connection: Connection, head: Head | None, error: FramingError) -> None:
-        """Answer a problem, then drop what still comes for a moment and close."""
+        """Answer a problem and close."""
         answer = problems.problem(
             error.problem,
             error.detail,
@@ -188,6 +192,7 @@ class Front:
             close=True,
         )
         await self._write(connection, head, answer)
+        await self._linger(connection)
 
     async def _write(
         self, connection: Connection, head: Head | None, answer: problems.Answer
@@ -203,7 +208,11 @@ class Front:
             raise trio.BrokenResourceError("the peer does not read")
 
     async def _linger(self, connection: Connection) -> None:
-        """Half-close, then drop what comes until the peer closes or the bounds are reached."""
+        """Half-close, then drop what comes until the peer closes or the bounds are reached.
+
+        The connection is idle for this time: where room is needed, it goes.
+        """
+        self._connections.enter(connection, "idle")
         dropped = 0
         with trio.move_on_after(LINGER_S):
             await connection.stream.send_eof()
@@ -217,14 +226,16 @@ class Front:
         """Say 503 if the socket takes it at once, and close: there is no room to wait."""
         answer = problems.problem(
             "too-many-connections",
-            "every connection is in use",
+            "no more connections are taken now",
             request_id=problems.request_id(None),
             close=True,
         )
         data = answer.to_bytes(date=formatdate(usegmt=True), with_body=True)
-        # Where the peer has gone or takes nothing, it learns from the close.
+        # Where the peer has gone or takes nothing, it learns from the close. What it has sent is
+        # read, because closing over it would reset the connection.
         with suppress(OSError):
             os.write(stream.socket.fileno(), data)
+            os.read(stream.socket.fileno(), RECEIVE_SIZE)
         stream.socket.close()
 
 

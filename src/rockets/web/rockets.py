@@ -1,27 +1,25 @@
 """`GET /rockets` and `GET /rockets/{channel}`."""
 
-from collections.abc import Mapping, Sequence
-from typing import get_args
+from collections.abc import Sequence
 
 import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from rockets.actors.read_model import SORT_KEYS, ReadModel, SortKey
+from rockets.actors.read_model import ReadModel
 from rockets.domain.messages import normalize_channel
-from rockets.domain.rocket import Rocket, View
+from rockets.domain.rocket import Rocket
+from rockets.web.parameters import Parameters, cursor_text, list_query
 from rockets.web.problems import Refusal
-
-VIEWS: tuple[View, ...] = get_args(View)
 
 
 class RocketList(msgspec.Struct, frozen=True):
-    """The answer of the list."""
+    """The answer of the list: `total` counts what matches, `next` is the next page's cursor."""
 
     count: int
     total: int
     rockets: Sequence[Rocket]
-    next: str | None = None
+    next: str | None
 
 
 def add_routes(app: QuartTrio, *, read_model: ReadModel) -> None:
@@ -29,15 +27,14 @@ def add_routes(app: QuartTrio, *, read_model: ReadModel) -> None:
 
     @app.get("/rockets")
     async def list_rockets() -> Response:
-        parameters = one_of_each(request.args.to_dict(flat=False), ("sort", "order", "view"))
-        sort, descending = _sort(parameters)
-        rockets = read_model.rockets(sort=sort, descending=descending, view=_view(parameters))
-        return _json(RocketList(len(rockets), len(rockets), rockets))
+        query = list_query(request.args.to_dict(flat=False))
+        page = read_model.page(query)
+        following = cursor_text(page.following, query.sort)
+        return _json(RocketList(len(page.rockets), page.total, page.rockets, following))
 
     @app.get("/rockets/<channel>")
     async def get_rocket(channel: str) -> Response:
-        parameters = one_of_each(request.args.to_dict(flat=False), ("view",))
-        view = _view(parameters)
+        view = Parameters(request.args.to_dict(flat=False), ("view",)).view()
         try:
             rocket = read_model.rocket(normalize_channel(channel), view)
         except ValueError:
@@ -45,46 +42,6 @@ def add_routes(app: QuartTrio, *, read_model: ReadModel) -> None:
         if rocket is None:
             raise Refusal("not-found", f"no rocket {channel[:200]!r} has sent a message")
         return _json(rocket)
-
-
-def one_of_each(given: Mapping[str, Sequence[str]], allowed: Sequence[str]) -> dict[str, str]:
-    """Check the names of query parameters; each may be given once."""
-    for name, values in given.items():
-        if name not in allowed:
-            raise Refusal(
-                "bad-parameter", f"unknown parameter {name[:200]!r}; allowed: {', '.join(allowed)}"
-            )
-        if len(values) > 1:
-            raise Refusal("bad-parameter", f"parameter {name!r} is given more than once")
-    return {name: values[0] for name, values in given.items()}
-
-
-def _view(parameters: Mapping[str, str]) -> View:
-    wanted = parameters.get("view", "latest")
-    for view in VIEWS:
-        if view == wanted:
-            return view
-    raise _not_allowed("view", wanted, VIEWS)
-
-
-def _sort(parameters: Mapping[str, str]) -> tuple[SortKey, bool]:
-    """Read `sort=key` or `sort=-key` with `order=asc|desc`."""
-    text = parameters.get("sort", "channel")
-    order = parameters.get("order", "asc")
-    if order not in {"asc", "desc"}:
-        raise _not_allowed("order", order, ("asc", "desc"))
-    if text.startswith("-") and "order" in parameters:
-        raise Refusal("bad-parameter", "give the direction once: 'sort=-key' or 'order=desc'")
-    for key in SORT_KEYS:
-        if key == text.removeprefix("-"):
-            return key, text.startswith("-") or order == "desc"
-    raise _not_allowed("sort", text, SORT_KEYS)
-
-
-def _not_allowed(name: str, value: str, allowed: Sequence[str]) -> Refusal:
-    return Refusal(
-        "bad-parameter", f"{name}={value[:200]!r} is not allowed; allowed: {', '.join(allowed)}"
-    )
 
 
 def _json(body: RocketList | Rocket) -> Response:
