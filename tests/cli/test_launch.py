@@ -296,6 +296,34 @@ async def test_the_command_fails_when_the_service_lost_something() -> None:
 
 
 @pytest.mark.slow
+async def test_a_service_whose_rockets_cannot_be_read_is_exit_code_2() -> None:
+    async with open_tiny_server(lambda *_: NO_CONTENT) as server:
+        done = await run_command(["--max-messages=5", "--verify", server.url])
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        b"rockets launch: GET /rockets?limit=1000 was answered with 204"
+    ]
+
+
+@pytest.mark.slow
+async def test_an_expected_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+    async with open_tiny_server(lambda *_: NO_CONTENT) as server:
+        done = await run_command([f"--expected={tmp_path / 'no' / 'folder'}", server.url])
+
+    assert (done.returncode, server.bodies) == (2, [])
+
+
+async def test_nothing_to_send_ends_at_once() -> None:
+    async with open_refusing_port() as url, GoClient(url) as client:
+        launcher = Launcher(iter([]), client, habits=AT_ONCE, messages_max=0, log=LogLines())
+        await launcher.run()
+        lines = table(launcher.tally, client)
+
+    assert [line.split()[-1] for line in lines[:3]] == ["0", "0", "0"]
+
+
+@pytest.mark.slow
 async def test_an_interrupted_command_ends_with_its_table() -> None:
     reached = trio.Event()
 

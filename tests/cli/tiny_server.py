@@ -106,7 +106,7 @@ async def open_tiny_server(answer: Answer, *, hold: int = 1) -> AsyncIterator[Ti
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         server.port = listener.socket.getsockname()[1]
-        nursery.start_soon(trio.serve_listeners, server.serve, [listener])
+        await nursery.start(trio.serve_listeners, server.serve, [listener])
         yield server
         nursery.cancel_scope.cancel()
 

@@ -1,7 +1,7 @@
 """The command line: the only place that prints, reads arguments or exits.
 
 Every command lives in a module of its own, which is imported when that command is asked for.
-So `rockets launch` never pays for Quart, and `rockets serve` never pays for rich.
+So `rockets launch` never pays for Quart, and `rockets serve` never for what it takes to launch.
 """
 
 from importlib import import_module
@@ -48,3 +48,10 @@ def version() -> None:
     from importlib.metadata import version as installed_version
 
     click.echo(f"rockets {installed_version('rockets')}")
+
+
+@main.command("help")
+@click.pass_context
+def show_help(ctx: click.Context) -> None:
+    """Show this message and exit."""
+    click.echo(ctx.find_root().get_help())

@@ -95,13 +95,17 @@ class Connector:
     async def _open_tcp(self) -> trio.SocketStream:
         if not self._addresses:
             self._addresses = await self._resolve()
-        for index, (family, address) in enumerate(self._addresses):
+        refusal = OSError("the name has no address")
+        for family, address in tuple(self._addresses):
             try:
-                return await _connect(family, address)
-            except OSError:
-                if index == len(self._addresses) - 1:
-                    raise
-        raise OSError("the name has no address")
+                stream = await _connect(family, address)
+            except OSError as error:
+                refusal = error
+                continue
+            # The one that works goes first: of `localhost` often only the second address does.
+            self._addresses.sort(key=lambda entry: entry != (family, address))
+            return stream
+        raise refusal
 
     async def _resolve(self) -> list[_Address]:
         found = await trio.socket.getaddrinfo(

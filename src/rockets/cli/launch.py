@@ -5,7 +5,10 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from math import inf
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import msgspec
@@ -18,6 +21,10 @@ from rockets.cli.launcher import Habits, Launcher, Log
 from rockets.cli.progress import show_progress, table
 from rockets.cli.verify import EXIT_IMPOSSIBLE, ServiceUnreadable, report
 from rockets.simulator import SimulatedMessage, flights, repeated, shuffled
+
+# Of a larger fleet the service may serve a list that is this old.
+LIST_EXACT_ROCKETS_MAX = 10_000
+LIST_AGE_MAX_S = 0.25
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -127,7 +134,11 @@ class Plan(msgspec.Struct, frozen=True):
     help="Draw each message at random from the next WINDOW ones.",
 )
 @click.option(
-    "--timeout", type=Duration(), default="10s", show_default=True, help="Limit for one attempt."
+    "--timeout",
+    type=Duration(),
+    default="10s",
+    show_default=True,
+    help="Limit for one attempt; 0 for none.",
 )
 @click.option(
     "--drop-at-end",
@@ -166,20 +177,27 @@ def launch(
     habits = Habits(
         concurrency_level=concurrency_level,
         message_delay_s=message_delay,
-        timeout_s=timeout,
+        timeout_s=timeout or inf,
         drop_at_end=drop_at_end,
     )
+    _raise_descriptor_limit()
     try:
         parse_url(url)
         states = plan.expected() if expected or verify else None
         if expected and states:
             write_expected(expected, states)
-        _raise_descriptor_limit()
+    except (ValueError, OSError) as error:
+        _give_up(error)
+    try:
         code = trio.run(run, url, plan, habits, _log_from(log_level), states if verify else None)
-    except (ValueError, OSError, ServiceUnreadable) as error:
-        click.echo(f"rockets launch: {error}", err=True)
-        code = EXIT_IMPOSSIBLE
+    except ServiceUnreadable as error:
+        _give_up(error)
     sys.exit(code)
+
+
+def _give_up(error: Exception) -> NoReturn:
+    click.echo(f"rockets launch: {error}", err=True)
+    sys.exit(EXIT_IMPOSSIBLE)
 
 
 async def run(url: str, plan: Plan, habits: Habits, log: Log, expected: Expected | None) -> int:
@@ -195,7 +213,11 @@ async def run(url: str, plan: Plan, habits: Habits, log: Log, expected: Expected
             click.echo(line)
     if signum is not None:
         return 128 + signum
-    return await report(expected, url) if expected else 0
+    if expected is None:
+        return 0
+    if plan.rockets > LIST_EXACT_ROCKETS_MAX:
+        await trio.sleep(LIST_AGE_MAX_S)
+    return await report(expected, url)
 
 
 async def _run_until_signal(launcher: Launcher, total: int) -> int | None:
@@ -230,4 +252,6 @@ def _log_from(lowest: str) -> Log:
 def _raise_descriptor_limit() -> None:
     """Allow as many leaked connections as the system lets us have."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Where the hard limit is no number the system takes, the soft one has to do.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

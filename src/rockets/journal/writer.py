@@ -184,6 +184,7 @@ class JournalWriter:
             self._share_out(whole)
             await self._write(self._journal.maintain)
         except (JournalFull, JournalBusy) as error:
+            # From maintenance this concerns nobody: the batch is answered and safe in the WAL.
             self._answer_all(error)
         except Exception as error:
             # Not only JournalFailed: whatever else came out of a commit, its outcome is unknown.
@@ -263,8 +264,9 @@ class _Part:
     __slots__ = ("_answer", "answered", "notes", "records", "size")
 
     def __init__(self, records: Sequence[Record], notes: Sequence[Note]) -> None:
-        self.records = records
-        self.notes = notes
+        # Copies, because the shares are cut by their lengths after the commit.
+        self.records = tuple(records)
+        self.notes = tuple(notes)
         self.size = sum(len(record.body) for record in records)
         self.size += sum(len(note.body) for note in notes)
         self.answered = trio.Event()

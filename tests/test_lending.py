@@ -1,0 +1,285 @@
+"""The seam to Hypercorn: a small Quart application behind the real front, on real sockets."""
+
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+
+import pytest
+import trio
+from quart import Response, request
+from quart_trio import QuartTrio
+from structlog.testing import capture_logs
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from rockets.lending import READ_AHEAD_MAX, SEND_SIZE, lender
+from rockets.web.connections import ConnectionLimits, Connections
+from rockets.web.front import Front, FrontLimits
+from tests.helpers import Client, connected, get, post
+
+LARGE = 64 * 1024 * 1024
+SEND_TIMEOUT_S = 5.0
+IDLE_TIMEOUT_S = 20.0
+
+
+class Gate:
+    """Says when a handler has begun and lets it end."""
+
+    def __init__(self) -> None:
+        self.entered = trio.Event()
+        self.opened = trio.Event()
+        self.cancelled = False
+
+    async def wait(self) -> None:
+        self.entered.set()
+        try:
+            await self.opened.wait()
+        except trio.Cancelled:
+            self.cancelled = True
+            raise
+
+
+def make_app(gate: Gate) -> QuartTrio:
+    app = QuartTrio("tiny", static_folder=None)
+
+    @app.post("/empty")
+    async def empty() -> Response:
+        await request.get_data()
+        response = Response(b"", 204)
+        del response.headers["content-type"]
+        del response.headers["content-length"]
+        return response
+
+    @app.post("/echo")
+    async def echo() -> Response:
+        return Response(await request.get_data(), 200)
+
+    @app.get("/wait")
+    async def wait() -> Response:
+        await gate.wait()
+        return Response(b"waited", 200)
+
+    @app.get("/bug")
+    async def bug() -> Response:
+        raise RuntimeError("a bug")
+
+    @app.get("/large")
+    async def large() -> Response:
+        return Response(b"a" * LARGE, 200)
+
+    @app.get("/torn")
+    async def torn() -> Response:
+        async def content() -> AsyncIterator[bytes]:
+            yield b"the start"
+            raise RuntimeError("a bug")
+
+        return Response(content(), 200)
+
+    return app
+
+
+class Server:
+    """A front in this process."""
+
+    def __init__(self, port: int, connections: Connections, gate: Gate) -> None:
+        self.port = port
+        self.connections = connections
+        self.gate = gate
+
+
+@asynccontextmanager
+async def lending(connections_max: int = 100) -> AsyncIterator[Server]:
+    """Serve the small application; every connection must end once the clients have left."""
+    gate = Gate()
+    connections = Connections(
+        ConnectionLimits(connections_max=connections_max, idle_timeout_s=IDLE_TIMEOUT_S)
+    )
+    front = Front(
+        connections=connections,
+        lend=lender(make_app(gate), send_timeout_s=SEND_TIMEOUT_S),
+        limits=FrontLimits(),
+    )
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as serving:
+        async with trio.open_nursery() as accepting:
+            serve = partial(trio.serve_listeners, front.serve, [listener], handler_nursery=serving)
+            accepting.start_soon(serve)
+            accepting.start_soon(connections.sweep)
+            yield Server(listener.socket.getsockname()[1], connections, gate)
+            accepting.cancel_scope.cancel()
+    assert len(connections) == 0
+
+
+def test_hypercorn_is_the_version_this_seam_was_written_for() -> None:
+    assert version("hypercorn") == "0.18.0", (
+        "lending.py drives H11Protocol, TaskGroup and the events of Hypercorn 0.18.0, none of "
+        "which is a public interface: read their changes, then this file's tests, then move the pin"
+    )
+
+
+async def test_empty_answers_keep_the_connection_and_log_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO), capture_logs() as logs:
+        async with lending() as server, connected(server.port) as client:
+            replies = [await client.ask(post(b"{}", target="/empty")) for _ in range(5)]
+
+    assert [(reply.status, reply.body) for reply in replies] == [(204, b"")] * 5
+    assert all(set(reply.headers) == {"date"} for reply in replies)
+    assert (logs, caplog.records) == ([], [])
+
+
+@pytest.mark.parametrize("target", ["/empty", "/echo", "/none"])
+async def test_a_client_that_asks_for_the_close_gets_it(target: str) -> None:
+    async with lending() as server, connected(server.port) as client:
+        reply = await client.ask(post(b"", "Connection: close", target=target))
+
+        assert reply.headers["connection"] == "close"
+        assert await client.wait_closed() == b""
+
+
+async def test_an_idle_connection_is_closed_after_an_answer_of_quart(
+    autojump_clock: MockClock,
+) -> None:
+    async with lending() as server, connected(server.port) as client:
+        await client.ask(post(b"{}", target="/echo"))
+        started = trio.current_time()
+
+        assert await client.wait_closed(timeout_s=100) == b""
+        assert trio.current_time() - started == pytest.approx(IDLE_TIMEOUT_S, abs=0.3)
+
+
+async def test_a_handler_that_raises_is_answered_and_the_connection_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with lending() as server, connected(server.port) as client:
+        assert (await client.ask(get("/bug"))).status == 500
+        assert (await client.ask(post(b"after", target="/echo"))).body == b"after"
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+async def test_an_answer_that_breaks_off_ends_its_connection_alone() -> None:
+    async with lending() as server, connected(server.port) as neighbour:
+        async with connected(server.port) as client:
+            await client.stream.send_all(get("/torn"))
+            received = await client.wait_closed()
+
+        assert b"the start" in received
+        assert not received.endswith(b"0\r\n\r\n")
+        assert (await neighbour.ask(post(b"on", target="/echo"))).body == b"on"
+
+
+def small_buffer(client: Client) -> None:
+    client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+
+async def test_a_client_that_never_reads_is_cut_and_blocks_nobody() -> None:
+    async with lending() as server, connected(server.port) as neighbour:
+        async with connected(server.port) as client:
+            small_buffer(client)
+            await client.stream.send_all(get("/large"))
+            for _ in range(20):
+                assert (await neighbour.ask(post(b"on", target="/echo"))).body == b"on"
+
+
+async def test_a_write_that_makes_no_progress_is_given_up_in_time(
+    autojump_clock: MockClock,
+) -> None:
+    async with lending() as server, connected(server.port) as client:
+        small_buffer(client)
+        started = trio.current_time()
+        await client.stream.send_all(get("/large"))
+        await wait_all_tasks_blocked()
+        assert len(server.connections) == 1
+
+        await trio.sleep(SEND_TIMEOUT_S + 0.1)
+
+        assert len(server.connections) == 0
+        assert trio.current_time() - started == pytest.approx(SEND_TIMEOUT_S, abs=0.2)
+
+
+@pytest.mark.slow
+async def test_a_slow_reader_that_makes_progress_gets_everything(
+    autojump_clock: MockClock,
+) -> None:
+    async with lending() as server, connected(server.port) as client:
+        started = trio.current_time()
+        await client.stream.send_all(get("/large", "Connection: close"))
+        received = 0
+        while data := await client.stream.receive_some(16 * SEND_SIZE):
+            received += len(data)
+            await trio.sleep(SEND_TIMEOUT_S / 10)
+
+        assert received > LARGE
+        assert trio.current_time() - started > 3 * SEND_TIMEOUT_S
+
+
+async def test_a_client_that_closes_its_sending_half_gets_the_answer() -> None:
+    async with lending() as server, connected(server.port) as client:
+        await client.stream.send_all(get("/wait"))
+        await server.gate.entered.wait()
+        await client.stream.send_eof()
+        await wait_all_tasks_blocked()
+        server.gate.opened.set()
+
+        assert (await client.read()).body == b"waited"
+        assert await client.wait_closed() == b""
+        assert not server.gate.cancelled
+
+
+async def test_a_reset_ends_the_handler() -> None:
+    async with lending() as server:
+        async with connected(server.port) as client:
+            await client.stream.send_all(get("/wait"))
+            await server.gate.entered.wait()
+            client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1" + b"\0" * 7)
+    assert server.gate.cancelled
+
+
+async def test_what_is_pipelined_while_a_request_runs_is_answered_after_it() -> None:
+    more = [b"a" * 40_000, b"b" * 40_000, b"c" * 40_000]
+    assert sum(map(len, more)) > READ_AHEAD_MAX
+    async with lending() as server, connected(server.port) as client:
+        await client.stream.send_all(get("/wait"))
+        await server.gate.entered.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                client.stream.send_all, b"".join(post(each, target="/echo") for each in more)
+            )
+            await wait_all_tasks_blocked()
+            server.gate.opened.set()
+
+            assert (await client.read()).body == b"waited"
+            assert [(await client.read()).body for _ in more] == more
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"),
+        (
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: bKdPyn3u98cTfZJSh4TNeQ==",
+        ),
+    ],
+)
+async def test_an_upgrade_is_not_made(headers: tuple[str, ...]) -> None:
+    async with lending() as server, connected(server.port) as client:
+        server.gate.opened.set()
+
+        assert (await client.ask(get("/wait", *headers))).body == b"waited"
+        assert (await client.ask(get("/wait"))).body == b"waited"
+
+
+async def test_the_answer_to_head_has_no_body_and_the_connection_goes_on() -> None:
+    async with lending() as server, connected(server.port) as client:
+        server.gate.opened.set()
+
+        head = await client.ask(b"HEAD /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        assert (head.status, head.headers["content-length"]) == (200, "6")
+        assert (await client.ask(get("/wait"))).body == b"waited"

@@ -1,0 +1,445 @@
+"""The front on pairs of sockets, with a lender that echoes bodies in place of Hypercorn."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from rockets.web.connections import Connection, ConnectionLimits, Connections
+from rockets.web.front import LINGER_BYTES_MAX, LINGER_S, Front, FrontLimits, Lent
+from tests.helpers import Client, get, post
+
+LIMIT = FrontLimits().body_max
+WHOLE = Lent(answered=True, started=True, keep=True, rest=b"")
+Behaviour = Callable[[Connection], Awaitable[Lent]]
+
+
+class Echo:
+    """A lender: answers with the request's body, or as told for a path."""
+
+    def __init__(self, **behaviours: Behaviour) -> None:
+        self.requests: list[bytes] = []
+        self._behaviours = behaviours
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [request.partition(b"\r\n\r\n")[2] for request in self.requests]
+
+    async def __call__(self, request: bytes, connection: Connection) -> Lent:
+        self.requests.append(request)
+        name = request.split(b" ")[1].decode().strip("/")
+        if name in self._behaviours:
+            return await self._behaviours[name](connection)
+        await connection.stream.send_all(ok(self.bodies[-1]))
+        return WHOLE
+
+
+def ok(content: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content)
+
+
+class Fronted:
+    """A front, and clients that reach it over pairs of sockets."""
+
+    def __init__(self, front: Front, connections: Connections, nursery: trio.Nursery) -> None:
+        self.connections = connections
+        self._front = front
+        self._nursery = nursery
+        self._clients: list[trio.SocketStream] = []
+
+    def connect(self) -> Client:
+        near, far = trio.socket.socketpair()
+        self._nursery.start_soon(self._front.serve, trio.SocketStream(near))
+        self._clients.append(trio.SocketStream(far))
+        return Client(self._clients[-1])
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.aclose()
+
+
+@asynccontextmanager
+async def fronted(lend: Echo, limits: ConnectionLimits | None = None) -> AsyncIterator[Fronted]:
+    """Run a front; every connection must end by itself once the clients have left."""
+    connections = Connections(limits or ConnectionLimits())
+    front = Front(connections=connections, lend=lend, limits=FrontLimits())
+    async with trio.open_nursery() as nursery:
+        opened = Fronted(front, connections, nursery)
+        yield opened
+        await opened.close()
+    assert len(connections) == 0
+
+
+def chunked(*chunks: bytes) -> bytes:
+    head = b"POST /messages HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
+
+
+def posts(length: int) -> bytes:
+    """The head of a request that promises a body of this length."""
+    return b"POST /messages HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length
+
+
+async def test_requests_on_one_connection_are_answered_one_after_the_other() -> None:
+    async with fronted(Echo()) as front:
+        client = front.connect()
+
+        replies = [await client.ask(post(content)) for content in (b"one", b"two", b"three")]
+
+    assert [reply.body for reply in replies] == [b"one", b"two", b"three"]
+
+
+async def test_pipelined_requests_are_all_answered_in_order() -> None:
+    async with fronted(Echo()) as front:
+        client = front.connect()
+        await client.stream.send_all(post(b"one") + chunked(b"t", b"wo") + get("/") + post(b"four"))
+
+        replies = [await client.read() for _ in range(4)]
+
+    assert [reply.body for reply in replies] == [b"one", b"two", b"", b"four"]
+
+
+@pytest.mark.parametrize("second", [post(b"second"), chunked(b"sec", b"ond")])
+async def test_a_pipelined_request_may_be_cut_anywhere(second: bytes) -> None:
+    both = post(b"first") + second
+    for place in range(1, len(both)):
+        async with fronted(Echo()) as front:
+            client = front.connect()
+            await client.stream.send_all(both[:place])
+            await wait_all_tasks_blocked()
+            await client.stream.send_all(both[place:])
+
+            assert (await client.read()).body == b"first"
+            assert (await client.read()).body == b"second"
+
+
+async def test_what_the_lender_has_read_ahead_is_the_next_request() -> None:
+    async def read_ahead(connection: Connection) -> Lent:
+        await connection.stream.send_all(ok(b"first"))
+        rest = await connection.stream.receive_some(10)
+        return Lent(answered=True, started=True, keep=True, rest=bytes(rest))
+
+    async with fronted(Echo(ahead=read_ahead)) as front:
+        client = front.connect()
+        await client.ask(post(b"", target="/ahead"))
+
+        assert (await client.ask(post(b"second"))).body == b"second"
+
+
+@pytest.mark.parametrize("length", [0, 1, LIMIT - 1, LIMIT])
+@pytest.mark.parametrize("write", [post, chunked])
+async def test_a_body_up_to_the_limit_is_taken(
+    length: int, write: Callable[[bytes], bytes]
+) -> None:
+    content = b"a" * length
+    async with fronted(echo := Echo()) as front:
+        client = front.connect()
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.stream.send_all, write(content) if content else post(b""))
+                reply = await client.read()
+
+    assert reply.body == content
+    assert echo.bodies == [content]
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        posts(LIMIT + 1),
+        posts(10**17),
+        posts(10**30),
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n",
+    ],
+)
+async def test_a_body_over_the_limit_is_refused_unread(request_bytes: bytes) -> None:
+    async with fronted(echo := Echo()) as front:
+        client = front.connect()
+
+        reply = await client.ask(request_bytes)
+
+        assert await client.wait_closed() == b""
+    assert (reply.status, reply.json["type"]) == (413, "/problems/content-too-large")
+    assert reply.headers["connection"] == "close"
+    assert echo.requests == []
+
+
+async def test_after_a_refusal_no_more_than_the_bound_is_read() -> None:
+    sent = 0
+    async with fronted(Echo()) as front:
+        client = front.connect()
+        await client.ask(posts(10**9))
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await client.stream.send_all(b"a" * 65536)
+                sent += 65536
+
+    assert sent <= LINGER_BYTES_MAX + 1024 * 1024  # what the system's buffers hold comes on top
+
+
+async def test_a_client_that_waits_after_a_refusal_is_closed_within_a_second(
+    autojump_clock: MockClock,
+) -> None:
+    async with fronted(Echo()) as front:
+        client = front.connect()
+        await client.ask(posts(10**9))
+        assert await client.wait_closed() == b""  # one half is closed at once
+        assert front.connections.statistics().idle == 1  # and it would go first, were there a need
+        started = trio.current_time()
+
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await client.stream.send_all(b"a")
+                await trio.sleep(0.01)
+
+        assert trio.current_time() - started == pytest.approx(LINGER_S, abs=0.02)
+
+
+async def test_a_refusal_reaches_a_client_that_has_sent_everything_already() -> None:
+    async with fronted(Echo()) as front:
+        client = front.connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.stream.send_all, post(b"a" * 1_000_000))
+
+            assert (await client.read()).status == 413
+
+
+@pytest.mark.parametrize("write", [post, chunked])
+async def test_a_client_that_leaves_anywhere_in_its_request_stores_nothing(
+    write: Callable[[bytes], bytes],
+) -> None:
+    request = write(b"never to be stored")
+    echo = Echo()
+    for place in range(len(request)):
+        async with fronted(echo) as front:
+            await front.connect().stream.send_all(request[:place])
+
+    assert echo.requests == []
+
+
+async def test_a_body_longer_than_its_length_is_not_a_request() -> None:
+    async with fronted(echo := Echo()) as front:
+        client = front.connect()
+        await client.stream.send_all(posts(2) + b"{}garbage\r\n\r\n")
+
+        assert (await client.read()).body == b"{}"
+        assert (await client.read()).status == 400
+    assert len(echo.requests) == 1
+
+
+async def test_a_body_is_asked_for_where_the_client_waits_for_that() -> None:
+    expecting = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+    async with fronted(echo := Echo()) as front:
+        client = front.connect()
+
+        assert (await client.ask(expecting)).status == 100
+        assert (await client.ask(b"{}")).body == b"{}"
+        # A client that has sent the body already does not wait.
+        assert (await client.ask(expecting + b"[]")).status == 200
+        assert (await client.ask(expecting.replace(b"2", b"1000000"))).status == 413
+    assert b"expect" not in b"".join(echo.requests)
+
+
+@pytest.mark.parametrize("start", [posts(10), posts(10) + b"a", chunked(b"ab")[:-8]])
+async def test_a_body_that_pauses_is_answered_408(start: bytes, autojump_clock: MockClock) -> None:
+    async with fronted(echo := Echo()) as front:
+        started = trio.current_time()
+        client = front.connect()
+
+        reply = await client.ask(start)
+
+        assert (reply.status, reply.headers["connection"]) == (408, "close")
+        assert trio.current_time() - started == pytest.approx(FrontLimits().body_pause_s)
+    assert echo.requests == []
+
+
+async def test_a_body_that_drips_is_answered_408_in_the_end(autojump_clock: MockClock) -> None:
+    async with fronted(Echo()) as front, trio.open_nursery() as nursery:
+        started = trio.current_time()
+        client = front.connect()
+        await client.stream.send_all(posts(100))
+
+        async def drip() -> None:
+            while True:
+                await trio.sleep(9)
+                await client.stream.send_all(b"a")
+
+        nursery.start_soon(drip)
+        reply = await client.read(timeout_s=100)
+        nursery.cancel_scope.cancel()
+
+        assert reply.status == 408
+        assert trio.current_time() - started == pytest.approx(FrontLimits().body_total_s)
+
+
+async def test_a_refusal_of_head_has_no_body() -> None:
+    async with fronted(Echo()) as front:
+        client = front.connect()
+
+        reply = await client.ask(b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+
+        assert reply.status == 413
+        assert int(reply.headers["content-length"]) > 0
+        assert await client.wait_closed() == b""
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        get("/", "Connection: close"),
+    ],
+)
+async def test_the_connection_ends_where_the_client_does_not_keep_it(request_bytes: bytes) -> None:
+    async with fronted(echo := Echo()) as front:
+        client = front.connect()
+
+        assert (await client.ask(request_bytes)).status == 200
+        assert await client.wait_closed() == b""
+    assert b"connection: close" in echo.requests[0]
+
+
+async def test_a_client_that_closes_its_sending_half_gets_every_answer() -> None:
+    async with fronted(Echo()) as front:
+        client = front.connect()
+        await client.stream.send_all(post(b"one") + post(b"two") + post(b"three"))
+        await client.stream.send_eof()
+
+        replies = [await client.read() for _ in range(3)]
+
+        assert [reply.body for reply in replies] == [b"one", b"two", b"three"]
+        assert await client.wait_closed() == b""
+
+
+async def test_a_bug_in_the_lender_ends_that_connection_alone() -> None:
+    async def crash(connection: Connection) -> Lent:
+        raise RuntimeError("a bug")
+
+    with capture_logs() as logs:
+        async with fronted(Echo(crash=crash)) as front:
+            neighbour = front.connect()
+            await neighbour.ask(post(b"before"))
+            client = front.connect()
+            await client.stream.send_all(get("/crash"))
+
+            assert await client.wait_closed() == b""
+            assert (await neighbour.ask(post(b"after"))).body == b"after"
+    assert [line["event"] for line in logs] == ["connection_failed"]
+
+
+async def test_a_request_that_ends_without_an_answer_is_answered_500() -> None:
+    async def end(connection: Connection) -> Lent:
+        return Lent(answered=False, started=False, keep=False, rest=b"")
+
+    async with fronted(Echo(end=end)) as front:
+        client = front.connect()
+
+        reply = await client.ask(get("/end", "X-Request-Id: mine"))
+
+        assert (reply.status, reply.json["requestId"]) == (500, "mine")
+        assert await client.wait_closed() == b""
+
+
+async def test_an_answer_that_stops_in_the_middle_ends_the_connection() -> None:
+    async def stop(connection: Connection) -> Lent:
+        await connection.stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1")
+        return Lent(answered=False, started=True, keep=False, rest=b"")
+
+    async with fronted(Echo(stop=stop)) as front:
+        client = front.connect()
+        await client.stream.send_all(get("/stop"))
+
+        assert (await client.wait_closed()).endswith(b"\r\n\r\n1")
+        assert len(front.connections) == 0
+
+
+async def test_with_every_connection_busy_a_new_one_is_told_so() -> None:
+    release = trio.Event()
+
+    async def wait(connection: Connection) -> Lent:
+        await release.wait()
+        await connection.stream.send_all(ok(b""))
+        return WHOLE
+
+    async with fronted(Echo(wait=wait), ConnectionLimits(connections_max=1)) as front:
+        busy = front.connect()
+        await busy.stream.send_all(get("/wait"))
+        await wait_all_tasks_blocked()
+
+        late = front.connect()
+        reply = await late.ask(get("/"))
+        closed = await late.wait_closed()
+        release.set()
+
+        assert (reply.status, reply.json["type"]) == (503, "/problems/too-many-connections")
+        assert (reply.headers["retry-after"], closed) == ("1", b"")
+        assert (await busy.read()).status == 200
+        # It is idle now, so it makes room.
+        assert (await front.connect().ask(get("/"))).status == 200
+
+
+async def test_a_stop_lets_the_running_request_end_and_closes_its_connection() -> None:
+    release = trio.Event()
+
+    async def wait(connection: Connection) -> Lent:
+        await release.wait()
+        await connection.stream.send_all(ok(b"done"))
+        return WHOLE
+
+    async with fronted(echo := Echo(wait=wait)) as front:
+        busy, idle = front.connect(), front.connect()
+        await idle.ask(get("/"))
+        await busy.stream.send_all(get("/wait") + get("/next"))
+        await wait_all_tasks_blocked()
+
+        front.connections.stop()
+        release.set()
+
+        assert await idle.wait_closed() == b""
+        assert (await busy.read()).body == b"done"
+        assert await busy.wait_closed() == b""
+    assert len(echo.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "header"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400, None),
+        (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405, "allow"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417, None),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * 64 + b"\r\n", 431, None),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501, None),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, None),
+    ],
+)
+async def test_a_refusal_is_a_problem_with_all_its_headers(
+    request_bytes: bytes, status: int, header: str | None
+) -> None:
+    async with fronted(echo := Echo()) as front:
+        client = front.connect()
+
+        reply = await client.ask(request_bytes)
+
+        assert await client.wait_closed() == b""
+    assert reply.status == reply.json["status"] == status
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.headers["x-request-id"] == reply.json["requestId"]
+    assert {"date", "content-length", "connection"} <= set(reply.headers)
+    assert header is None or header in reply.headers
+    assert echo.requests == []
+
+
+async def test_empty_lines_alone_are_no_request_and_cost_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    async with fronted(echo := Echo()) as front:
+        client = front.connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.stream.send_all, b"\r\n" * 500_000 + post(b"real"))
+
+            assert (await client.read()).body == b"real"
+    assert len(echo.requests) == 1
