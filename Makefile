@@ -35,6 +35,9 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 BUILD_REQUIRES := import tomllib; \
 	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
+# Nothing where it is root already, as in CI.
+AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo --preserve-env=DEBIAN_FRONTEND)
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help serve launch test test-quick test-tools lint format cover lock clean
@@ -54,8 +57,11 @@ test: lint  ## what CI runs: lint, then every test; ARGS="..." goes to pytest
 test-quick: $(TEST_READY)  ## the tests that are not marked slow
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
-test-tools:  ## install what only the system's package manager can bring
-	@echo "test-tools: nothing to install, the tests need only what the lock brings"
+test-tools:  ## install what only the system's package manager can bring: Chromium
+	@test -x /usr/bin/chromium || { \
+		export DEBIAN_FRONTEND=noninteractive; \
+		$(AS_ROOT) apt-get update -qq && \
+		$(AS_ROOT) apt-get install -qq --yes --no-install-recommends chromium >/dev/null; }
 
 lint: $(TEST_READY)  ## formatting, lint and types, without the tests
 	$(BIN)/ruff format --check src tests

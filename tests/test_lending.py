@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rockets.lending import READ_AHEAD_MAX, SEND_SIZE, lender
+from rockets.web.batch import BatchBodies
 from rockets.web.connections import ConnectionLimits, Connections
 from rockets.web.front import Front, FrontLimits
 from tests.helpers import Client, connected, get, post
@@ -99,13 +100,14 @@ async def lending(connections_max: int = 100) -> AsyncIterator[Server]:
     front = Front(
         connections=connections,
         lend=lender(make_app(gate), send_timeout_s=SEND_TIMEOUT_S),
+        rules=BatchBodies(64 * 1024, 8 * 1024 * 1024),
         limits=FrontLimits(),
     )
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as serving:
         async with trio.open_nursery() as accepting:
             serve = partial(trio.serve_listeners, front.serve, [listener], handler_nursery=serving)
-            accepting.start_soon(serve)
+            await accepting.start(serve)
             accepting.start_soon(connections.sweep)
             yield Server(listener.socket.getsockname()[1], connections, gate)
             accepting.cancel_scope.cancel()

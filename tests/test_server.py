@@ -1,6 +1,7 @@
 """The whole service as a process of its own, with clients that break the rules."""
 
 import errno
+import os
 import random
 import resource
 import signal
@@ -8,8 +9,9 @@ import socket
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -52,9 +54,10 @@ async def refused(directory: Path, *flags: str, **environment: str) -> tuple[int
     ]
     with trio.fail_after(20):
         done = await trio.run_process(
-            [*command, *flags], capture_stderr=True, check=False, env=environment or None
+            [*command, *flags], capture_stderr=True, check=False, env=os.environ | environment
         )
-    return done.returncode, done.stderr.decode().splitlines()
+    lines = done.stderr.decode().splitlines()
+    return done.returncode, [line for line in lines if not line.startswith("{")]  # no logs
 
 
 # --- requests that ended the process when Hypercorn owned the connections ---
@@ -214,7 +217,7 @@ async def test_a_stop_answers_what_runs_and_waits_for_nobody_else(tmp_path: Path
 
 
 async def test_a_stop_cuts_off_whom_the_grace_period_is_not_enough_for(tmp_path: Path) -> None:
-    async with serving(tmp_path, "--shutdown-grace-s", "1.5") as server:
+    async with serving(tmp_path, "--shutdown-grace-s", "3") as server:
         await add_rockets(server.port, 100)
         async with connected(server.port) as pausing, not_reading(server.port):
             await begin_post(pausing, body("rocket-1", 1))
@@ -346,36 +349,33 @@ async def test_a_head_that_drips_is_cut_also_after_another_request(tmp_path: Pat
         assert await serves(server)
 
 
-async def send_and_forget(port: int, content: bytes, kept: deque[socket.socket]) -> None:
-    """Send one message on a connection of its own, see its answer come, and leave it there."""
-    client = trio.socket.socket()
-    await client.connect(("127.0.0.1", port))
-    await client.send(post(content))
-    await trio.lowlevel.wait_readable(client)
-    assert (await client.recv(12, socket.MSG_PEEK)) == b"HTTP/1.1 204"
-    kept.append(socket.socket(fileno=client.detach()))
-    if len(kept) > 400:  # far over the server's limit: it has closed this one long ago
-        kept.popleft().close()
+def leave_connections(port: int, count: int) -> None:
+    """Send each message on a connection of its own, see its answer come, and leave both there.
 
-
-async def test_5000_connections_that_are_never_closed_are_all_answered(tmp_path: Path) -> None:
+    Twenty at a time; what is far older than the server's limit has been closed by it long ago.
+    """
     kept: deque[socket.socket] = deque()
-    numbers = iter(range(1, 5_001))
+    for first in range(1, count + 1, 20):
+        new = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(20)]
+        for number, client in enumerate(new, start=first):
+            client.sendall(post(body("leaky", number)))
+        for client in new:
+            assert client.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 204"
+        kept.extend(new)
+        while len(kept) > 400:
+            kept.popleft().close()
+    for client in kept:
+        client.close()
 
-    async def work(port: int) -> None:
-        for number in numbers:
-            with trio.fail_after(10):
-                await send_and_forget(port, body("leaky", number), kept)
 
+async def test_connections_that_are_never_closed_are_all_answered(tmp_path: Path) -> None:
     async with serving(tmp_path, descriptors=256) as server:
-        async with trio.open_nursery() as nursery:
-            for _ in range(20):
-                nursery.start_soon(work, server.port)
+        await trio.to_thread.run_sync(leave_connections, server.port, 5_000)
 
         assert await serves(server)
         async with connected(server.port) as client:
             rocket = (await client.ask(get("/rockets/leaky"))).json
-            health = (await client.ask(get("/health"))).json
+            counts: Any = (await client.ask(get("/health"))).json["counts"]
         assert rocket["sequence"] == {
             "settledThrough": 5_000,
             "received": 5_000,
@@ -383,33 +383,34 @@ async def test_5000_connections_that_are_never_closed_are_all_answered(tmp_path:
             "missing": [],
             "complete": True,
         }
-        assert health["counts"]["connectionsPeak"] == 256 - 64  # type: ignore[index]
+        assert counts["connectionsPeak"] == 256 - 64
         assert [line["event"] for line in server.log if line["level"] != "info"] == [
             "descriptors_few"
         ]
-    for client_socket in kept:
-        client_socket.close()
 
 
-async def test_with_every_connection_busy_a_new_one_gets_503_until_one_is_free(
-    tmp_path: Path,
-) -> None:
-    content = body("rocket-1", 1)
-    async with serving(tmp_path, descriptors=128) as server:
-        busy = [Client(await trio.open_tcp_stream("127.0.0.1", server.port)) for _ in range(64)]
-        for client in busy:
+async def test_unfinished_requests_make_room_and_running_ones_do_not(tmp_path: Path) -> None:
+    content = body("hang", 1)
+    async with (
+        serving(tmp_path, descriptors=128, command=("-c", BAD_DISK)) as server,
+        AsyncExitStack() as stack,
+    ):
+        clients = [await stack.enter_async_context(connected(server.port)) for _ in range(64)]
+        for client in clients:
             await begin_post(client, content)
         async with connected(server.port) as late:
-            reply = await late.ask(get("/livez"))
-            assert (reply.status, reply.json["type"]) == (503, "/problems/too-many-connections")
-            assert await late.wait_closed() == b""
+            assert (await late.ask(get("/livez"))).status == 200
+            assert await clients[0].wait_closed() == b""  # the oldest of the unfinished
+            for client in clients[1:]:
+                await client.stream.send_all(content[-1:])
+            assert (await late.ask(get("/livez"))).status == 200  # so the others are running now
+            await late.stream.send_all(post(content))
 
-        assert (await busy[0].ask(content[-1:])).status == 204
-        assert await serves(server)
-        for client in busy[1:]:
-            assert (await client.ask(content[-1:])).status == 204
-            await client.stream.aclose()
-        await busy[0].stream.aclose()
+            async with connected(server.port) as too_late:
+                reply = await too_late.ask(get("/livez"))
+                assert (reply.status, reply.json["type"]) == (503, "/problems/too-many-connections")
+                assert await too_late.wait_closed() == b""
+        assert server.process.returncode is None
 
 
 class ShortOfDescriptors:
@@ -448,7 +449,8 @@ async def test_a_shortage_of_descriptors_pauses_accepting_and_is_logged_once(
     started = trio.current_time()
     with capture_logs() as logs:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(server_module._accept, listener, front, nursery)
+            accept: Any = server_module._accept  # takes the real ones; these stand in for them
+            nursery.start_soon(accept, listener, front, nursery)
             await listener.given.wait()
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
@@ -525,6 +527,15 @@ async def test_a_second_server_on_a_database_is_refused_and_the_first_goes_on(
         assert (await client.ask(get("/rockets"))).json["total"] == 2
 
 
+def rename_back(moved: Path) -> Path:
+    """Give a moved database its old name, in a new directory."""
+    directory = moved.parent / "old"
+    directory.mkdir()
+    for path in moved.parent.glob(f"{moved.name}*"):
+        path.rename(directory / path.name.replace(moved.name, "rockets.db"))
+    return directory
+
+
 async def test_fresh_moves_the_old_database_aside(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         await add_rockets(server.port, 3)
@@ -535,10 +546,10 @@ async def test_fresh_moves_the_old_database_aside(tmp_path: Path) -> None:
         [moved] = server.events("journal_moved")
         assert await server.stop() == 0
 
-    (tmp_path / "old").mkdir()
-    for path in tmp_path.glob(f"{Path(str(moved['to'])).name}*"):
-        path.rename(tmp_path / "old" / path.name.replace(Path(str(moved["to"])).name, "rockets.db"))
-    async with serving(tmp_path / "old") as server, connected(server.port) as client:
+    async with (
+        serving(rename_back(Path(str(moved["to"])))) as server,
+        connected(server.port) as client,
+    ):
         assert (await client.ask(get("/rockets"))).json["total"] == 3
 
 
@@ -550,7 +561,7 @@ async def test_in_memory_nothing_is_written_and_nothing_is_kept(tmp_path: Path) 
             assert (await client.ask(get("/health"))).json["journal"] == "memory"
         assert await server.stop() == 0
 
-    assert [path.name for path in tmp_path.iterdir()] == ["server.log"]
+    assert os.listdir(tmp_path) == ["server.log"]
 
 
 # --- what every answer has ---
@@ -560,7 +571,7 @@ ERRORS = [
     (post(b"\xff"), 400, "malformed-body"),
     (post(b""), 400, "malformed-body"),
     (post(b"{}"), 422, "invalid-message"),
-    (post(b"[" * 60_000), 400, "malformed-body"),
+    (post(b'{"metadata":' * 5_000), 422, "invalid-message"),  # too deep, before it is malformed
     (post(body("a", 1), "Content-Encoding: gzip"), 415, "unsupported-content-encoding"),
     (post(b"a" * 65_537), 413, "content-too-large"),
     (get("/rockets?limit=0"), 400, "bad-parameter"),
@@ -570,11 +581,11 @@ ERRORS = [
     (get("/rockets/%00%ff"), 404, "not-found"),
     (get("/rockets/"), 404, "not-found"),
     (get("/nothing"), 404, "not-found"),
-    (get("//rockets"), 404, "not-found"),
     (get("/../etc/passwd"), 404, "not-found"),
     (get("/messages"), 405, "method-not-allowed"),
     (post(b"", target="/rockets"), 405, "method-not-allowed"),
     (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 404, "not-found"),
+    (b"head /health HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad-request"),
     (b"BREW /health HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method-not-allowed"),
     (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method-not-allowed"),
     (b"GET / HTTP/1.1\r\n\r\n", 400, "bad-request"),

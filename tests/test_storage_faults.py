@@ -9,7 +9,6 @@ import trio
 from rockets.server import EXIT_FAILED
 from tests.helpers import body, connected, get, post, serving
 
-
 FAULTY_SERVE = str(Path(__file__).with_name("faulty_serve.py"))
 
 

@@ -23,7 +23,7 @@ def logged(tree: ast.AST) -> Iterator[str]:
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id="log"), attr=method), args=[event, *_]
             ) if method in METHODS:
-                yield event.value if isinstance(event, ast.Constant) else ast.unparse(event)
+                yield str(event.value) if isinstance(event, ast.Constant) else ast.unparse(event)
 
 
 def test_the_catalogue_has_exactly_the_events_that_are_logged() -> None:

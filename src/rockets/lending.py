@@ -66,15 +66,18 @@ async def _lend(
     connection: Connection,
     *,
     send_timeout_s: float,
+    body_left: int = 0,
 ) -> Lent:
-    return await _Loan(connection, send_timeout_s=send_timeout_s).run(app, config, context, request)
+    loan = _Loan(connection, send_timeout_s=send_timeout_s, body_left=body_left)
+    return await loan.run(app, config, context, request)
 
 
 class _Loan:
     """One lent request."""
 
-    def __init__(self, connection: Connection, *, send_timeout_s: float) -> None:
+    def __init__(self, connection: Connection, *, send_timeout_s: float, body_left: int) -> None:
         self._connection = connection
+        self._body_left = body_left
         self._send_timeout_s = send_timeout_s
         self._scope = trio.CancelScope()
         self._send_lock = trio.Lock()  # two tasks of Hypercorn may write: answer and error
@@ -100,7 +103,8 @@ class _Loan:
                         self._send,
                     )
                     await protocol.handle(RawData(request))
-                    await self._watch()
+                    if await self._pass_on_body(protocol):
+                        await self._watch()
                     await protocol.handle(Closed())
         except BaseExceptionGroup as group:
             cancelled, failed = group.split(trio.Cancelled)
@@ -116,6 +120,23 @@ class _Loan:
             keep=self._keep,
             rest=self._rest,
         )
+
+    async def _pass_on_body(self, protocol: H11Protocol) -> bool:
+        """Hand the rest of the body over as it arrives; False when the peer leaves before its end.
+
+        How long it may take is the handler's to say: it is the one that waits.
+        """
+        while self._body_left:
+            try:
+                data = await self._connection.stream.receive_some(READ_AHEAD_MAX)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return False
+            if not data:
+                return False
+            mine, self._rest = bytes(data[: self._body_left]), bytes(data[self._body_left :])
+            self._body_left -= len(mine)
+            await protocol.handle(RawData(mine))
+        return True
 
     async def _watch(self) -> None:
         """Return when the peer has reset the connection; keep what it sends meanwhile.

@@ -17,16 +17,21 @@ import structlog
 import trio
 
 from rockets import __version__
+from rockets.actors.anomalies import Anomalies
 from rockets.actors.fleet import Fleet, FleetLimits, open_fleet
+from rockets.actors.history import History
 from rockets.actors.read_model import ReadModel
+from rockets.actors.rejections import open_rejections
 from rockets.journal import Journal, open_journal
 from rockets.journal.thread import Hop, inline, open_thread
 from rockets.journal.writer import JournalWriter, open_writer
 from rockets.lending import lender
 from rockets.settings import Settings
 from rockets.web.app import create_app
+from rockets.web.batch import BatchBodies
 from rockets.web.connections import ConnectionLimits, Connections
 from rockets.web.front import Front, FrontLimits
+from rockets.web.messages import IntakeLimits
 from rockets.web.operations import Health, HealthStatus
 
 log = structlog.get_logger()
@@ -104,6 +109,7 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         _open_journal(settings, write) as journal,
         open_writer(journal, write=write, read=read) as writer,
         open_fleet(journal=writer, read_model=read_model, limits=_fleet_limits(settings)) as fleet,
+        open_rejections(writer, wall_clock=_microseconds) as rejections,
     ):
         since = datetime.now(UTC).isoformat(timespec="seconds")
         connections = Connections(
@@ -116,16 +122,25 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         )
         app = create_app(
             fleet=fleet,
+            history=History(writer, read_model),
+            rejections=rejections,
+            anomalies=Anomalies(writer, read_model),
             health=partial(_health, settings, since, stop, writer, fleet, connections),
             wall_clock=_microseconds,
-            ask_timeout_s=settings.ask_timeout_s,
-            body_max=settings.body_max,
+            limits=IntakeLimits(
+                message_max=settings.body_max,
+                batch_max=settings.batch_max,
+                ask_timeout_s=settings.ask_timeout_s,
+            ),
+            body_pause_s=settings.body_pause_s,
+            body_total_s=settings.body_total_s,
         )
         front = Front(
             connections=connections,
             lend=lender(app, send_timeout_s=settings.send_timeout_s),
+            rules=BatchBodies(settings.body_max, settings.batch_max),
             limits=FrontLimits(
-                body_max=settings.body_max,
+                bodies_total_max=settings.bodies_total_max,
                 body_pause_s=settings.body_pause_s,
                 body_total_s=settings.body_total_s,
                 send_timeout_s=settings.send_timeout_s,

@@ -58,6 +58,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     body_max: Annotated[
         int, Meta(ge=1, le=2**30, description="Largest body of a message, in bytes.")
     ] = 64 * 1024
+    batch_max: Annotated[
+        int, Meta(ge=1, le=2**30, description="Largest body of a batch, in bytes.")
+    ] = 8 * 1024 * 1024
+    # Eight of the largest batches at once; what comes on top is told to come again.
+    bodies_total_max: Annotated[
+        int, Meta(ge=1, le=2**40, description="Most bytes of request bodies held at once.")
+    ] = 64 * 1024 * 1024
     body_pause_s: Annotated[
         float, Meta(gt=0, le=3600, description="Longest pause while a body arrives, in seconds.")
     ] = 10.0

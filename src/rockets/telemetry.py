@@ -21,6 +21,8 @@ EVENTS: dict[str, str] = {
     "journal_failed": "Storage is in doubt; nothing more is acknowledged and the process ends.",
     "journal_moved": "An old database was moved aside by --fresh.",
     "journal_replayed": "The journal was folded; the state is complete.",
+    "rejection_not_removed": "A retried message is stored, its rejection stayed in the list.",
+    "rejections_not_kept": "The journal could not take rejections; they are only counted.",
     "request_crashed": "A bug below the application ended one request.",
     "request_failed": "A bug in a handler; the client got 500.",
     "started": "The port is open.",

@@ -266,10 +266,11 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 @pytest.mark.slow
 async def test_the_command_sends_writes_and_verifies(tmp_path: Path) -> None:
     path = tmp_path / "expected.json"
-    expected = Plan(seed=7, messages=200, rockets=20).expected()
+    plan = Plan(seed=7, messages=200, rockets=20)
+    expected, sent = plan.expected(), tuple(plan.original())
 
     def answer(target: str, body: bytes) -> bytes:
-        return NO_CONTENT if target == "/messages" else serve(expected, target, body)
+        return NO_CONTENT if target == "/messages" else serve(expected, target, body, sent=sent)
 
     async with open_tiny_server(answer) as server:
         options = ["--seed=7", "--max-messages=200", "--verify", f"--expected={path}"]
@@ -283,10 +284,11 @@ async def test_the_command_sends_writes_and_verifies(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_the_command_fails_when_the_service_lost_something() -> None:
-    less = Plan(seed=7, messages=199, rockets=20).expected()
+    plan = Plan(seed=7, messages=199, rockets=20)
+    less, sent = plan.expected(), tuple(plan.original())
 
     def answer(target: str, body: bytes) -> bytes:
-        return NO_CONTENT if target == "/messages" else serve(less, target, body)
+        return NO_CONTENT if target == "/messages" else serve(less, target, body, sent=sent)
 
     async with open_tiny_server(answer) as server:
         done = await run_command(["--seed=7", "--max-messages=200", "--verify", server.url])

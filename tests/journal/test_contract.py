@@ -15,9 +15,13 @@ from rockets.journal import (
     JournalError,
     MemoryJournal,
     Note,
+    NoteId,
+    NoteLimits,
+    NoteTotals,
     Position,
     Record,
     SqliteJournal,
+    StoredNote,
     StoredRecord,
     open_journal,
 )
@@ -25,10 +29,11 @@ from rockets.journal import (
 NUMBER_MAX = 2**53 - 1
 START = Position(0)
 
-OPENERS: dict[str, Callable[[Path], Journal]] = {
-    "memory": lambda _: MemoryJournal(),
-    "full": lambda path: SqliteJournal(path),
-    "normal": lambda path: SqliteJournal(path, durability="normal"),
+Opener = Callable[[Path, NoteLimits], Journal]
+OPENERS: dict[str, Opener] = {
+    "memory": lambda _, limits: MemoryJournal(note_limits=limits),
+    "full": lambda path, limits: SqliteJournal(path, note_limits=limits),
+    "normal": lambda path, limits: SqliteJournal(path, durability="normal", note_limits=limits),
 }
 
 
@@ -40,9 +45,26 @@ def note(stream: str, number: int, key: bytes = b"k", *, kind: str = "conflict")
     return Note(kind, stream, number, key, b"said " + key, 11)
 
 
+def said(notes: Sequence[StoredNote]) -> list[Note]:
+    """What the notes said when they were kept, without id, count and last time."""
+    return [Note(n.kind, n.stream, n.number, n.key, n.body, n.noted_at) for n in notes]
+
+
 @pytest.fixture(params=OPENERS)
-def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
-    with closing(OPENERS[request.param](tmp_path / "journal.db")) as opened:
+def opener(request: pytest.FixtureRequest) -> Opener:
+    return OPENERS[request.param]
+
+
+@pytest.fixture
+def journal(opener: Opener, tmp_path: Path) -> Iterator[Journal]:
+    with closing(opener(tmp_path / "journal.db", NoteLimits())) as opened:
+        yield opened
+
+
+@pytest.fixture
+def narrow(opener: Opener, tmp_path: Path) -> Iterator[Journal]:
+    """A journal that keeps three notes of a kind and 100 bytes of their bodies."""
+    with closing(opener(tmp_path / "narrow.db", NoteLimits(3, 100))) as opened:
         yield opened
 
 
@@ -169,7 +191,7 @@ def test_any_bytes_come_back(journal: Journal, body: bytes) -> None:
 
     assert journal.read("a", 1, 1, limit=1)[0].body == body
     assert journal.append([record("a", 1)]).stored[0].body == body
-    assert journal.read_notes("k", stream="a", limit=1) == [Note("k", "a", 1, body, body, 1)]
+    assert said(journal.read_notes("k", stream="a", limit=1)) == [Note("k", "a", 1, body, body, 1)]
 
 
 def test_a_note_is_kept_once_per_kind_stream_number_and_key(journal: Journal) -> None:
@@ -196,7 +218,7 @@ def test_the_first_of_a_note_stays(journal: Journal) -> None:
     appended = journal.append([], [note("a", 1), Note("conflict", "a", 1, b"k", b"late", 99)])
 
     assert appended.notes_new == (True, False)
-    assert journal.read_notes("conflict", stream=None, limit=9) == [note("a", 1)]
+    assert said(journal.read_notes("conflict", stream=None, limit=9)) == [note("a", 1)]
 
 
 def test_notes_are_read_newest_first(journal: Journal) -> None:
@@ -205,11 +227,110 @@ def test_notes_are_read_newest_first(journal: Journal) -> None:
 
     every = journal.read_notes("conflict", stream=None, limit=9)
 
-    assert every == [note("a", 3), note("b", 1), note("a", 1)]
+    assert said(every) == [note("a", 3), note("b", 1), note("a", 1)]
     assert journal.read_notes("conflict", stream=None, limit=2) == every[:2]
-    assert journal.read_notes("conflict", stream="a", limit=9) == [note("a", 3), note("a", 1)]
+    assert journal.read_notes("conflict", stream="a", limit=9) == [every[0], every[2]]
     assert journal.read_notes("conflict", stream="c", limit=9) == []
     assert journal.read_notes("conflict", stream=None, limit=0) == []
+
+
+def test_a_note_seen_again_is_counted_and_keeps_the_latest_time(journal: Journal) -> None:
+    def seen(at: int) -> Note:
+        return Note("conflict", "a", 1, b"k", b"%d" % at, at)
+
+    journal.append([], [seen(5), seen(9)])
+    assert journal.append([], [seen(7)]).notes_new == (False,)
+
+    [found] = journal.read_notes("conflict", stream="a", limit=9)
+    assert found == StoredNote(found.id, "conflict", "a", 1, b"k", b"5", 5, 3, 9)
+    assert journal.note(found.id) == found
+
+
+def test_pages_of_notes_go_on_before_an_id_whatever_came_and_went(journal: Journal) -> None:
+    journal.append([], [note(stream, n) for n in (1, 2, 3) for stream in "ab"])
+    first = journal.read_notes("conflict", stream="a", limit=2)
+
+    journal.append([], [note("a", 4)])
+    journal.remove_note(first[-1].id)
+
+    assert [found.number for found in first] == [3, 2]
+    rest = journal.read_notes("conflict", stream="a", limit=9, before=first[-1].id)
+    assert [found.number for found in rest] == [1]
+    everything = journal.read_notes("conflict", stream=None, limit=9, before=first[-1].id)
+    assert said(everything) == [note("b", 1), note("a", 1)]
+    assert journal.read_notes("conflict", stream=None, limit=9, before=NoteId(1)) == []
+
+
+def test_a_removed_note_is_gone_and_its_id_never_names_another(journal: Journal) -> None:
+    journal.append([], [note("a", 1), note("a", 2)])
+    newest = journal.read_notes("conflict", stream=None, limit=1)[0]
+
+    assert journal.remove_note(newest.id)
+    assert not journal.remove_note(newest.id)
+    assert journal.note(newest.id) is None
+    assert journal.append([], [note("a", 2)]).notes_new == (True,)
+
+    again = journal.read_notes("conflict", stream=None, limit=1)[0]
+    assert again.id > newest.id
+    assert again.count == 1
+    assert journal.note(newest.id) is None
+    assert journal.note_totals("conflict") == NoteTotals(2, 0)
+
+
+@pytest.mark.parametrize(
+    ("count", "numbers", "dropped"), [(2, [2, 1], 0), (3, [3, 2, 1], 0), (5, [5, 4, 3], 2)]
+)
+def test_of_too_many_notes_the_oldest_are_dropped_and_counted(
+    narrow: Journal, count: int, numbers: list[int], dropped: int
+) -> None:
+    for number in range(1, count + 1):
+        assert narrow.append([], [note("a", number)]).notes_new == (True,)
+
+    found = narrow.read_notes("conflict", stream="a", limit=9)
+    assert [each.number for each in found] == numbers
+    assert narrow.note_totals("conflict") == NoteTotals(len(numbers), dropped)
+    assert narrow.count_notes("conflict") == {"a": len(numbers)}
+
+
+@pytest.mark.parametrize(
+    ("size", "numbers"), [(49, [2, 1]), (50, [2, 1]), (51, [2]), (100, [2]), (101, [])]
+)
+def test_of_too_large_notes_the_oldest_are_dropped_and_counted(
+    narrow: Journal, size: int, numbers: list[int]
+) -> None:
+    narrow.append([], [Note("conflict", "a", n, b"", b"x" * size, 1) for n in (1, 2)])
+
+    found = narrow.read_notes("conflict", stream="a", limit=9)
+    assert [each.number for each in found] == numbers
+    assert narrow.note_totals("conflict") == NoteTotals(len(numbers), 2 - len(numbers))
+
+
+def test_room_made_by_a_removal_is_used_again(narrow: Journal) -> None:
+    narrow.append([], [Note("conflict", "a", n, b"", b"x" * 33, 1) for n in (1, 2, 3)])
+
+    narrow.remove_note(narrow.read_notes("conflict", stream="a", limit=1)[0].id)
+    narrow.append([], [Note("conflict", "a", 4, b"", b"x" * 34, 1)])
+
+    found = narrow.read_notes("conflict", stream="a", limit=9)
+    assert [each.number for each in found] == [4, 2, 1]
+    assert narrow.note_totals("conflict") == NoteTotals(3, 0)
+
+
+def test_a_flood_of_one_kind_drops_nothing_of_another(narrow: Journal) -> None:
+    narrow.append([], [note("a", 1)])
+
+    narrow.append([], [note("a", n, kind="rejection") for n in range(20)])
+
+    assert narrow.note_totals("conflict") == NoteTotals(1, 0)
+    assert narrow.note_totals("rejection") == NoteTotals(3, 17)
+    assert narrow.note_totals("other") == NoteTotals(0, 0)
+
+
+def test_a_dropped_note_is_new_when_it_comes_again(narrow: Journal) -> None:
+    narrow.append([], [note("a", n) for n in range(4)])
+
+    assert narrow.append([], [note("a", 0)]).notes_new == (True,)
+    assert narrow.append([], [note("a", 0)]).notes_new == (False,)
 
 
 def test_notes_are_not_followed_and_do_not_move_the_head(journal: Journal) -> None:
@@ -236,6 +357,8 @@ def test_a_closed_journal_refuses_appends_and_may_be_closed_again(journal: Journ
 
     with pytest.raises(JournalError, match="closed"):
         journal.append([record("a", 1)])
+    with pytest.raises(JournalError, match="closed"):
+        journal.remove_note(NoteId(1))
 
 
 @pytest.mark.parametrize("durability", ["full", "normal", "memory"])
@@ -274,7 +397,8 @@ class Model:
 
     def __init__(self) -> None:
         self.records: dict[tuple[str, int], StoredRecord] = {}
-        self.notes: dict[tuple[str, str, int, bytes], Note] = {}
+        self.notes: dict[tuple[str, str, int, bytes], list[Note]] = {}
+        self.dropped = {"conflict": 0, "rejection": 0}
 
     def add(self, given_record: Record) -> tuple[bool, StoredRecord]:
         key = given_record.stream, given_record.number
@@ -285,7 +409,18 @@ class Model:
 
     def add_note(self, given_note: Note) -> bool:
         key = given_note.kind, given_note.stream, given_note.number, given_note.key
-        return self.notes.setdefault(key, given_note) is given_note
+        seen = self.notes.setdefault(key, [])
+        seen.append(given_note)
+        return len(seen) == 1
+
+    def bound_notes(self) -> None:
+        for kind, dropped in self.dropped.items():
+            mine = [key for key in self.notes if key[0] == kind]
+            sizes = [len(self.notes[key][0].body) for key in mine]
+            while len(mine) > 4 or sum(sizes) > 7:
+                del self.notes[mine.pop(0)], sizes[0]
+                dropped += 1
+            self.dropped[kind] = dropped
 
 
 @pytest.mark.slow
@@ -298,13 +433,12 @@ def test_any_appends_give_what_a_dictionary_gives(
     model = Model()
     with (
         TemporaryDirectory() as folder,
-        closing(OPENERS[opener](Path(folder) / "journal.db")) as journal,
+        closing(OPENERS[opener](Path(folder) / "journal.db", NoteLimits(4, 7))) as journal,
     ):
         for records, notes in appends:
-            # Equal notes may be one object, which the model tells apart by identity.
-            notes = [Note(n.kind, n.stream, n.number, n.key, n.body, n.noted_at) for n in notes]
             added = [model.add(given_record) for given_record in records]
             notes_new = tuple([model.add_note(given_note) for given_note in notes])
+            model.bound_notes()
 
             appended = journal.append(records, notes)
 
@@ -322,6 +456,11 @@ def check_reads(journal: Journal, model: Model) -> None:
         found = journal.read(stream, 1, NUMBER_MAX, limit=99)
         assert found == [model.records[stream, number] for number in mine]
     for kind in ("conflict", "rejection"):
-        newest_first = [n for n in reversed(model.notes.values()) if n.kind == kind]
-        assert journal.read_notes(kind, stream=None, limit=99) == newest_first
+        newest_first = [seen for seen in reversed(model.notes.values()) if seen[0].kind == kind]
+        kept = journal.read_notes(kind, stream=None, limit=99)
+        assert said(kept) == [seen[0] for seen in newest_first]
+        assert [(n.count, n.last_at) for n in kept] == [
+            (len(seen), max(each.noted_at for each in seen)) for seen in newest_first
+        ]
         assert sum(journal.count_notes(kind).values()) == len(newest_first)
+        assert journal.note_totals(kind) == NoteTotals(len(newest_first), model.dropped[kind])

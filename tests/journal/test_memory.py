@@ -35,12 +35,9 @@ def test_a_full_journal_still_knows_its_records_and_notes() -> None:
     assert appended.stored == {0: journal.follow(Position(0), limit=1)[0]}
 
 
-def test_notes_are_bounded_as_records_are() -> None:
-    journal = MemoryJournal(history_max=2)
-    journal.append([], [note(1), note(2)])
+def test_a_full_journal_still_keeps_notes() -> None:
+    journal = MemoryJournal(history_max=1)
+    journal.append([record(1)])
 
-    with pytest.raises(JournalFull):
-        journal.append([record(1)], [note(3)])
-
-    assert journal.head() == 0
-    assert journal.append([record(1)]).head == 1
+    assert journal.append([], [note(1), note(2)]).notes_new == (True, True)
+    assert journal.count_notes("conflict") == {"a": 2}

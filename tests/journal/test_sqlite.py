@@ -20,6 +20,9 @@ from rockets.journal import (
     JournalFull,
     JournalRefused,
     Note,
+    NoteId,
+    NoteLimits,
+    NoteTotals,
     Position,
     Record,
     SqliteJournal,
@@ -110,7 +113,7 @@ def test_the_tables_are_strict(journal: SqliteJournal, path: Path) -> None:
     with foreign(path) as connection:
         tables = connection.execute("SELECT name, strict FROM pragma_table_list").fetchall()
 
-    assert {("records", 1), ("notes", 1)} <= set(tables)
+    assert {("records", 1), ("notes", 1), ("note_kinds", 1)} <= set(tables)
 
 
 def test_a_reopened_journal_has_everything(path: Path) -> None:
@@ -120,8 +123,17 @@ def test_a_reopened_journal_has_everything(path: Path) -> None:
     with closing(SqliteJournal(path)) as second:
         assert second.append([record(2), record(3)], [NOTE]).new == (False, True)
         assert numbers(second) == [1, 2, 3]
-        assert second.read_notes("conflict", stream=None, limit=9) == [NOTE]
+        [found] = second.read_notes("conflict", stream=None, limit=9)
+        assert (found.key, found.body, found.count) == (NOTE.key, NOTE.body, 2)
         assert second.head() == 3
+
+
+def test_what_was_dropped_is_counted_over_restarts(path: Path) -> None:
+    for before in (NoteTotals(0, 0), NoteTotals(2, 1), NoteTotals(2, 4)):
+        with closing(SqliteJournal(path, note_limits=NoteLimits(2))) as opened:
+            assert opened.note_totals("conflict") == before
+            first = before.kept + before.dropped
+            opened.append([], [Note("conflict", "a", first + n, b"", b"", 1) for n in (1, 2, 3)])
 
 
 def test_only_the_owner_can_read_any_of_the_files(journal: SqliteJournal, path: Path) -> None:
@@ -298,6 +310,10 @@ def test_a_changed_note_is_found(
 
     with pytest.raises(JournalFailed, match="a note about a does not match"):
         journal.read_notes(kind, stream=None, limit=9)
+    with pytest.raises(JournalFailed, match="a note about a does not match"):
+        journal.note(NoteId(1))
+    with pytest.raises(JournalFailed, match="does not match"):
+        journal.remove_note(NoteId(1))
 
 
 # Errors of the disk
@@ -313,6 +329,7 @@ def test_a_full_disk_stores_nothing_and_the_journal_recovers(journal: SqliteJour
             journal.append([record(2), record(3, b"x" * 9_000)], [NOTE])
     assert numbers(journal) == [1]
     assert journal.count_notes("conflict") == {}
+    assert journal.note_totals("conflict") == NoteTotals(0, 0)
 
     journal._writer.pragma("max_page_count", pages + 99)
     assert journal.append([record(2), record(3, b"x" * 9_000)], [NOTE]).new == (True, True)

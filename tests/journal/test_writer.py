@@ -17,6 +17,8 @@ from rockets.journal import (
     JournalWriter,
     MemoryJournal,
     Note,
+    NoteId,
+    NoteTotals,
     Position,
     Record,
     SqliteJournal,
@@ -396,8 +398,15 @@ async def test_reads_answer_as_the_journal_does() -> None:
 
         assert [found.number for found in await writer.read("a", 2, 9, limit=9)] == [2]
         assert [found.number for found in await writer.follow(START, limit=1)] == [1]
-        assert await writer.read_notes("conflict", stream="a", limit=9) == [note(1)]
+        [kept] = await writer.read_notes("conflict", stream="a", limit=9)
+        assert (kept.number, kept.key, kept.body, kept.count) == (1, b"key", b"body", 1)
+        assert await writer.read_notes("conflict", stream="a", limit=9, before=kept.id) == []
+        assert await writer.note(kept.id) == kept
+        assert await writer.note_totals("conflict") == NoteTotals(1, 0)
         assert await writer.count_notes("conflict") == {"a": 1}
+        assert await writer.remove_note(kept.id)
+        assert not await writer.remove_note(kept.id)
+        assert await writer.count_notes("conflict") == {}
 
 
 async def test_damage_found_by_a_read_fails_the_writer() -> None:
@@ -510,3 +519,38 @@ async def test_many_tasks_share_one_file_through_two_threads(tmp_path: Path) -> 
     assert [stored.number for stored in found] == list(range(200))
     assert sum(sum(appended.new) for appended in results) == statistics.records == 200
     assert statistics.batches < 200
+
+
+class Immovable(MemoryJournal):
+    """Cannot remove a note."""
+
+    def __init__(self, trouble: Exception) -> None:
+        super().__init__()
+        self.trouble = trouble
+
+    def remove_note(self, note_id: NoteId) -> bool:
+        raise self.trouble
+
+
+@pytest.mark.parametrize("trouble", [JournalFull("full"), JournalBusy("busy")])
+async def test_a_removal_that_did_not_happen_is_told_and_nothing_ends(
+    trouble: JournalError,
+) -> None:
+    async with open_writer(Immovable(trouble), write=inline, read=inline) as writer:
+        with pytest.raises(type(trouble)):
+            await writer.remove_note(NoteId(1))
+
+        assert writer.failure is None
+        assert (await writer.append([record(1)])).new == (True,)
+
+
+@pytest.mark.parametrize("trouble", [JournalFailed("gone"), RuntimeError("gone")])
+async def test_a_removal_of_unknown_outcome_fails_the_journal(trouble: Exception) -> None:
+    async with open_writer(Immovable(trouble), write=inline, read=inline) as writer:
+        for _ in range(2):
+            with pytest.raises(JournalFailed, match="gone"):
+                await writer.remove_note(NoteId(1))
+
+        assert writer.failure is not None
+        with pytest.raises(JournalFailed, match="gone"):
+            await writer.append([record(1)])

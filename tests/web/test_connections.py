@@ -113,6 +113,22 @@ async def test_without_an_idle_one_the_oldest_unfinished_head_goes() -> None:
         assert all(map(is_open, busy))
 
 
+async def test_without_an_unfinished_head_the_oldest_unfinished_body_goes() -> None:
+    async with peers() as opened:
+        older, newer = opened.add("receiving"), opened.add("receiving")
+        busy, reading = opened.add("busy"), opened.add()
+
+        opened.add()
+        assert not is_open(reading)
+        opened.connections.remove(opened.add("busy"))  # the newcomer goes before them as well
+        opened.add("busy")
+        opened.add("busy")
+
+        assert not is_open(older)
+        assert is_open(newer)
+        assert is_open(busy)
+
+
 async def test_a_busy_connection_is_never_closed_for_another_one() -> None:
     async with peers() as opened:
         busy = [opened.add("busy") for _ in range(4)]
@@ -183,24 +199,29 @@ async def test_an_idle_connection_is_closed_early_while_more_than_half_are_in_us
         assert 10 <= took <= 10 + SWEEP_INTERVAL_S
 
 
-async def test_a_busy_connection_has_no_time_limit_here(autojump_clock: MockClock) -> None:
+async def test_a_connection_with_a_request_has_no_time_limit_here(
+    autojump_clock: MockClock,
+) -> None:
     async with peers() as opened:
-        connection = opened.add("busy")
+        busy, receiving = opened.add("busy"), opened.add("receiving")
 
         await trio.sleep(200)
 
-        assert is_open(connection)
+        assert is_open(busy)
+        assert is_open(receiving)
 
 
-async def test_a_stop_closes_all_but_the_busy_and_admits_nobody() -> None:
+async def test_a_stop_closes_what_has_no_request_and_admits_nobody() -> None:
     async with peers() as opened:
-        reading, idle, busy = opened.add(), opened.add("idle"), opened.add("busy")
+        closed = [opened.add(), opened.add("idle")]
+        kept = [opened.add("receiving"), opened.add("busy")]
         stream = opened.stream()
 
         opened.connections.stop()
 
         assert opened.connections.stopping
-        assert [is_open(one) for one in (reading, idle, busy)] == [False, False, True]
+        assert not any(map(is_open, closed))
+        assert all(map(is_open, kept))
         assert opened.connections.admit(stream) is None
         await stream.aclose()
 

@@ -119,6 +119,7 @@ REFUSED_HEADS = {
     "a space in the target": (get(target=b"/a b"), 400),
     "two spaces": (b"GET  / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "a tab for a space": (b"GET\t/ HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a method in small letters": (b"head / HTTP/1.1\r\n" + HOST + b"\r\n", 400),
     "no version": (b"GET /\r\n" + HOST + b"\r\n", 400),
     "a version in lower case": (b"GET / http/1.1\r\n" + HOST + b"\r\n", 400),
     "a version of three digits": (get(version=b"1.10"), 400),

@@ -1,18 +1,20 @@
 """The front on pairs of sockets, with a lender that echoes bodies in place of Hypercorn."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from rockets.web.batch import BatchBodies
 from rockets.web.connections import Connection, ConnectionLimits, Connections
 from rockets.web.front import LINGER_BYTES_MAX, LINGER_S, Front, FrontLimits, Lent
 from tests.helpers import Client, get, post
 
-LIMIT = FrontLimits().body_max
+LIMIT = 64 * 1024
+BATCH_MAX = 8 * 1024 * 1024
 WHOLE = Lent(answered=True, started=True, keep=True, rest=b"")
 Behaviour = Callable[[Connection], Awaitable[Lent]]
 
@@ -22,13 +24,15 @@ class Echo:
 
     def __init__(self, **behaviours: Behaviour) -> None:
         self.requests: list[bytes] = []
+        self.left: list[int] = []
         self._behaviours = behaviours
 
     @property
     def bodies(self) -> list[bytes]:
         return [request.partition(b"\r\n\r\n")[2] for request in self.requests]
 
-    async def __call__(self, request: bytes, connection: Connection) -> Lent:
+    async def __call__(self, request: bytes, connection: Connection, *, body_left: int = 0) -> Lent:
+        self.left.append(body_left)
         self.requests.append(request)
         name = request.split(b" ")[1].decode().strip("/")
         if name in self._behaviours:
@@ -65,7 +69,12 @@ class Fronted:
 async def fronted(lend: Echo, limits: ConnectionLimits | None = None) -> AsyncIterator[Fronted]:
     """Run a front; every connection must end by itself once the clients have left."""
     connections = Connections(limits or ConnectionLimits())
-    front = Front(connections=connections, lend=lend, limits=FrontLimits())
+    front = Front(
+        connections=connections,
+        lend=lend,
+        rules=BatchBodies(LIMIT, BATCH_MAX),
+        limits=FrontLimits(bodies_total_max=2 * BATCH_MAX),
+    )
     async with trio.open_nursery() as nursery:
         opened = Fronted(front, connections, nursery)
         yield opened
@@ -149,7 +158,7 @@ async def test_a_body_up_to_the_limit_is_taken(
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        posts(LIMIT + 1),
+        posts(BATCH_MAX + 1),
         posts(10**17),
         posts(10**30),
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n",
@@ -237,8 +246,10 @@ async def test_a_body_is_asked_for_where_the_client_waits_for_that() -> None:
 
         assert (await client.ask(expecting)).status == 100
         assert (await client.ask(b"{}")).body == b"{}"
-        # A client that has sent the body already does not wait.
-        assert (await client.ask(expecting + b"[]")).status == 200
+        # A client that has begun to send the body does not wait.
+        await client.stream.send_all(expecting + b"[")
+        await wait_all_tasks_blocked()
+        assert (await client.ask(b"]")).body == b"[]"
         assert (await client.ask(expecting.replace(b"2", b"1000000"))).status == 413
     assert b"expect" not in b"".join(echo.requests)
 
@@ -372,7 +383,7 @@ async def test_with_every_connection_busy_a_new_one_is_told_so() -> None:
 
         late = front.connect()
         reply = await late.ask(get("/"))
-        closed = await late.wait_closed()
+        closed = await late.stream.receive_some(1)  # closed, not reset
         release.set()
 
         assert (reply.status, reply.json["type"]) == (503, "/problems/too-many-connections")
@@ -443,3 +454,93 @@ async def test_empty_lines_alone_are_no_request_and_cost_nothing(
 
             assert (await client.read()).body == b"real"
     assert len(echo.requests) == 1
+
+
+def big(size: int, start: bytes = b"[", *headers: str) -> bytes:
+    """Write a POST of this size to the route that takes batches."""
+    return post(start + b" " * (size - len(start)), *headers)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("start", "size", "status"),
+    [
+        (b"[", BATCH_MAX - 1, 200),
+        (b"[", BATCH_MAX, 200),
+        (b"[", BATCH_MAX + 1, 413),
+        (b" \n[", LIMIT + 1, 200),
+        (b"{", LIMIT, 200),
+        (b"{", LIMIT + 1, 413),
+        (b" {", BATCH_MAX, 413),
+    ],
+)
+async def test_only_a_batch_may_be_longer_than_a_message(
+    start: bytes, size: int, status: int, chunked: bool
+) -> None:
+    content = start + b" " * (size - len(start))
+    request = post(content)
+    if chunked:
+        head = b"POST /messages HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        request = head + b"%x\r\n%s\r\n0\r\n\r\n" % (size, content)
+
+    async with fronted(Echo()) as front:
+        client = front.connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_send_or_be_cut, client, request)
+            reply = await client.read()
+            nursery.cancel_scope.cancel()
+
+    assert reply.status == status
+    if status == 200:
+        assert reply.body == content
+
+
+async def _send_or_be_cut(client: Client, request: bytes) -> None:
+    # A front that refuses closes, as it should.
+    with suppress(trio.BrokenResourceError):
+        await client.stream.send_all(request)
+
+
+async def test_a_large_body_on_another_route_is_refused() -> None:
+    async with fronted(Echo()) as front:
+        reply = await front.connect().ask(post(b"[" + b" " * LIMIT, target="/elsewhere"))
+
+    assert reply.status == 413
+
+
+async def test_more_bodies_at_once_than_the_memory_has_room_for_are_told_to_come_again() -> None:
+    async with fronted(Echo(messages=_never)) as front:
+        waiting = [front.connect() for _ in range(2)]
+        for client in waiting:
+            await client.stream.send_all(_head_of(BATCH_MAX) + b"[")
+        await wait_all_tasks_blocked()
+        refused = await front.connect().ask(_head_of(BATCH_MAX) + b"[")
+        for client in waiting:
+            await client.stream.aclose()
+        await wait_all_tasks_blocked()
+        small = await front.connect().ask(get("/elsewhere"))
+
+    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json["type"] == "/problems/overloaded"
+    assert small.status == 200
+
+
+async def _never(connection: Connection) -> Lent:
+    raise AssertionError("no request of this test is complete")
+
+
+def _head_of(size: int) -> bytes:
+    return b"POST /messages HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+
+
+async def test_lines_are_lent_while_they_arrive() -> None:
+    echo = Echo()
+    content = b"{}\n" * 10
+    request = post(content, "Content-Type: application/x-ndjson")
+    async with fronted(echo) as front:
+        client = front.connect()
+        await client.stream.send_all(request[:-20])
+        await client.read()
+
+    assert echo.left == [20]
+    assert echo.bodies == [content[:-20]]

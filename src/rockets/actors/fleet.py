@@ -118,10 +118,28 @@ class Fleet:
         with self._counted():
             part = Part(messages, received_at)
             await self._put(channel, part)
-            try:
-                return await part.wait_replies()
-            except (JournalError, ActorUnavailable) as error:
-                raise FleetUnavailable(str(error)) from error
+            return await _replies(part)
+
+    async def ask_all(self, messages: Sequence[Message], *, received_at: int) -> list[Reply]:
+        """Hand messages of any rockets over, like `ask`, and wait until all are durable.
+
+        Each rocket gets its messages as one part, in their order.
+        No actor waits for another rocket's part; only this caller waits for all.
+        Where one rocket's part is in doubt it raises, though the others may be stored.
+        """
+        places: dict[Channel, list[int]] = {}
+        for place, message in enumerate(messages):
+            places.setdefault(message.channel, []).append(place)
+        replies: dict[int, Reply] = {}
+        with self._counted():
+            parts = []
+            for channel, mine in places.items():
+                part = Part([messages[place] for place in mine], received_at)
+                await self._put(channel, part)
+                parts.append((mine, part))
+            for mine, part in parts:
+                replies |= zip(mine, await _replies(part), strict=True)
+        return [replies[place] for place in range(len(messages))]
 
     def statistics(self) -> FleetStatistics:
         """Give a snapshot of the counts."""
@@ -271,6 +289,14 @@ class Fleet:
             self._budget.change(ledger.run_count)
             self.read_model.publish(ledger)
         return count
+
+
+async def _replies(part: Part) -> list[Reply]:
+    """Wait for a part's replies, saying in the fleet's words what is in doubt."""
+    try:
+        return await part.wait_replies()
+    except (JournalError, ActorUnavailable) as error:
+        raise FleetUnavailable(str(error)) from error
 
 
 @asynccontextmanager

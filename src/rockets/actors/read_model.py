@@ -32,6 +32,10 @@ class ReadModel:
         """Give the published ledger, for the actor that takes it over."""
         return self._ledgers.get(channel)
 
+    def ledgers(self) -> list[Ledger]:
+        """Give all published ledgers as of now, for a reader that takes its time."""
+        return list(self._ledgers.values())
+
     def rocket(self, channel: Channel, view: View = "latest") -> Rocket | None:
         """Show one rocket, or None where no message of it is stored."""
         shown = self._shown[view]

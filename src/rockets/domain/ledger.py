@@ -50,6 +50,16 @@ class Ledger:
         """The highest number with no gap before it; 0 where number 1 is missing."""
         return self._ends[0] if self._starts and self._starts[0] == 1 else 0
 
+    @property
+    def settled_anomalies(self) -> int:
+        """How many of the settled messages changed nothing; conflicts are not among them."""
+        return self._effects[0].anomalies_unlaunched if self.settled_through else 0
+
+    @property
+    def gap_count(self) -> int:
+        """How many ranges of numbers are missing below the highest one."""
+        return self.run_count - (self.settled_through > 0)
+
     def knows(self, number: int) -> bool:
         """Say whether this number is stored."""
         index = bisect_right(self._starts, number) - 1

@@ -285,3 +285,31 @@ def _check_content(message: msgspec.Raw) -> list[FieldError]:
     except (msgspec.DecodeError, ValueError):
         return [FieldError("/message", "must hold no number beyond a double or 4,300 digits")]
     return []
+
+
+def claimed_identity(body: bytes) -> tuple[Channel | None, MessageNumber | None]:
+    """Whose message a refused body says it is, as far as that can be read. Total.
+
+    None stands for a channel or number that is missing, or that no message can have.
+    """
+    try:
+        checker.check_utf8(body)
+        checker.check_depth(body, DEPTH_MAX)
+        members = checker.members_of(body)
+    except (MessageInvalid, MessageMalformed):
+        return None, None
+    metadata, _ = checker.check_object(members, "metadata", _METADATA_TABLE)
+    channel = _legal(metadata, "channel")
+    number = _legal(metadata, "messageNumber")
+    return (
+        normalize_channel(str(channel)) if channel is not None else None,
+        MessageNumber(number) if isinstance(number, int) else None,
+    )
+
+
+def _legal(metadata: checker.Members, name: str) -> object:
+    """The value of a member that keeps its rule, else None."""
+    rule = _METADATA_TABLE[name]
+    if checker.problem(metadata, name, rule):
+        return None
+    return rule.decode(metadata[name])

@@ -3,6 +3,7 @@
 - `base`: the contract, its values and its errors.
 - `memory`: a journal in memory, for experiments and tests.
 - `sqlite`: the journal in one SQLite file, the default.
+- `sqlite_notes`: the notes in that file.
 - `sqlite_file`: how that file is locked, checked and set up.
 - `thread`: one thread that runs blocking calls for trio.
 - `writer`: one task that commits what many tasks append, together.
@@ -22,8 +23,12 @@ from .base import (
     JournalFull,
     JournalRefused,
     Note,
+    NoteId,
+    NoteLimits,
+    NoteTotals,
     Position,
     Record,
+    StoredNote,
     StoredRecord,
 )
 from .memory import MemoryJournal
@@ -44,9 +49,13 @@ __all__ = [
     "JournalWriter",
     "MemoryJournal",
     "Note",
+    "NoteId",
+    "NoteLimits",
+    "NoteTotals",
     "Position",
     "Record",
     "SqliteJournal",
+    "StoredNote",
     "StoredRecord",
     "WriterStatistics",
     "inline",

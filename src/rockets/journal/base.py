@@ -13,6 +13,13 @@ import msgspec
 Position = NewType("Position", int)
 """Where a record stands in commit order: 1 for the first, 0 means "before all"."""
 
+NoteId = NewType("NoteId", int)
+"""Names a note for ever: ids rise in the order of first keeping and are never used again."""
+
+NOTE_COUNT_MAX = 100_000
+NOTE_BYTES_MAX = 64 << 20
+"""Enough to look into any fault, little enough beside the records of a busy day."""
+
 
 class Record(msgspec.Struct, frozen=True, gc=False):
     """What a caller wants stored; `received_at` is in microseconds since the epoch."""
@@ -34,7 +41,7 @@ class StoredRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Note(msgspec.Struct, frozen=True, gc=False):
-    """A remark beside the records, kept once per (kind, stream, number, key).
+    """A remark beside the records, kept once per (kind, stream, number, key) and then counted.
 
     Notes have no position and are not followed; `noted_at` is in microseconds since the epoch.
     """
@@ -45,6 +52,40 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     key: bytes
     body: bytes
     noted_at: int
+
+
+class StoredNote(msgspec.Struct, frozen=True, gc=False):
+    """What the journal holds for one key of a note: the first body, and how often it was noted.
+
+    `noted_at` is the time of the first, `last_at` the latest time of all.
+    """
+
+    id: NoteId
+    kind: str
+    stream: str
+    number: int
+    key: bytes
+    body: bytes
+    noted_at: int
+    count: int
+    last_at: int
+
+
+class NoteLimits(msgspec.Struct, frozen=True, gc=False):
+    """How many notes of each kind are kept, and how many bytes of their bodies."""
+
+    count_max: int = NOTE_COUNT_MAX
+    bytes_max: int = NOTE_BYTES_MAX
+
+
+NOTE_LIMITS = NoteLimits()
+
+
+class NoteTotals(msgspec.Struct, frozen=True, gc=False):
+    """How many notes of a kind are kept, and how many had to go because of the limits."""
+
+    kept: int = 0
+    dropped: int = 0
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
@@ -87,8 +128,8 @@ class JournalRefused(JournalError):
 class Journal(Protocol):
     """The store of records; synchronous, so that a plain thread can drive it.
 
-    `append`, `maintain` and `close` belong to the writing thread, the others to the reading thread.
-    The two threads may be the same one.
+    `append`, `remove_note`, `maintain` and `close` belong to the writing thread, the others to the
+    reading thread. The two threads may be the same one.
     """
 
     durability: str
@@ -97,6 +138,9 @@ class Journal(Protocol):
         """Store what is new in one commit that is durable when this returns.
 
         Of several records with one key the earliest wins, also within the call.
+        A note that is kept already is counted once more. Where a kind is over its limits now, its
+        oldest notes, those with the lowest ids, are dropped in the same commit and counted; other
+        kinds lose nothing.
         Raises `JournalFull`, `JournalBusy` or `JournalFailed`.
         """
 
@@ -106,11 +150,25 @@ class Journal(Protocol):
     def follow(self, after: Position, *, limit: int) -> list[StoredRecord]:
         """Return the records committed after a position, in commit order."""
 
-    def read_notes(self, kind: str, *, stream: str | None, limit: int) -> list[Note]:
-        """Return notes of one kind, newest first, of one stream or of all."""
+    def read_notes(
+        self, kind: str, *, stream: str | None, limit: int, before: NoteId | None = None
+    ) -> list[StoredNote]:
+        """Return notes of one kind, highest id first, of one stream or of all.
+
+        `before` goes on behind the note with this id, whether or not that is still there.
+        """
+
+    def note(self, note_id: NoteId) -> StoredNote | None:
+        """Return one note, None when there is none or no longer any with this id."""
 
     def count_notes(self, kind: str) -> dict[str, int]:
         """Return how many notes of one kind each stream has; streams without any are left out."""
+
+    def note_totals(self, kind: str) -> NoteTotals:
+        """Return how many notes of one kind are kept, and how many were dropped so far."""
+
+    def remove_note(self, note_id: NoteId) -> bool:
+        """Remove a note that is settled, durably; says whether it was there. Not a drop."""
 
     def head(self) -> Position:
         """Return the position of the last record, 0 when there is none."""

@@ -7,13 +7,28 @@ here nothing is durable anyhow, and a record becomes visible only when it is com
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
 
-from .base import Appended, JournalError, JournalFull, Note, Position, Record, StoredRecord
+from msgspec.structs import replace
+
+from .base import (
+    NOTE_LIMITS,
+    Appended,
+    JournalError,
+    JournalFull,
+    Note,
+    NoteId,
+    NoteLimits,
+    NoteTotals,
+    Position,
+    Record,
+    StoredNote,
+    StoredRecord,
+)
 
 HISTORY_MAX = 1_000_000
-"""Records, and as many notes: about half a gigabyte, what a small machine can spare."""
+"""Records: about half a gigabyte, what a small machine can spare."""
 
 
 class MemoryJournal:
@@ -21,25 +36,29 @@ class MemoryJournal:
 
     durability: str = "memory"
 
-    def __init__(self, *, history_max: int = HISTORY_MAX) -> None:
+    def __init__(
+        self, *, history_max: int = HISTORY_MAX, note_limits: NoteLimits = NOTE_LIMITS
+    ) -> None:
         """Start empty."""
         self._history_max = history_max
         self._log: list[StoredRecord] = []
         self._stored: dict[tuple[str, int], StoredRecord] = {}
         self._numbers: defaultdict[str, list[int]] = defaultdict(list)
-        self._notes: dict[tuple[str, str, int, bytes], Note] = {}
+        self._note_limits = note_limits
+        self._notes: defaultdict[str, _Notes] = defaultdict(_Notes)
+        self._note_ids = count(1)
         self._closed = False
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
         """Store what is new, all or nothing."""
-        if self._closed:
-            raise JournalError("the journal is closed")
+        self._refuse_when_closed()
         new, fresh = self._sort_out(records)
-        notes_new, notes_fresh = self._sort_out_notes(notes)
-        self._check_room(len(fresh), len(notes_fresh))
+        self._check_room(len(fresh))
         for stored in fresh.values():
             self._keep(stored)
-        self._notes.update(notes_fresh)
+        notes_new = tuple([self._keep_note(note) for note in notes])
+        for kind in {note.kind for note in notes}:
+            self._notes[kind].bound(self._note_limits)
         return Appended(new, self._instead_of(records, new), notes_new, self.head())
 
     def read(self, stream: str, first: int, last: int, *, limit: int) -> list[StoredRecord]:
@@ -55,18 +74,36 @@ class MemoryJournal:
         assert limit >= 0, "a limit is never negative"
         return self._log[after : after + limit]
 
-    def read_notes(self, kind: str, *, stream: str | None, limit: int) -> list[Note]:
-        """Return notes of one kind, newest first; the cost grows with the notes of all kinds."""
+    def read_notes(
+        self, kind: str, *, stream: str | None, limit: int, before: NoteId | None = None
+    ) -> list[StoredNote]:
+        """Return notes of one kind, highest id first; the cost grows with the notes of the kind."""
         assert limit >= 0, "a limit is never negative"
-        newest_first = reversed(list(self._notes.values()))
-        wanted = (n for n in newest_first if n.kind == kind and stream in (None, n.stream))
+        newest_first = reversed(list(self._notes[kind].by_id.values()))
+        wanted = (
+            note
+            for note in newest_first
+            if (before is None or note.id < before) and stream in (None, note.stream)
+        )
         return list(islice(wanted, limit))
+
+    def note(self, note_id: NoteId) -> StoredNote | None:
+        """Return one note, None when there is none with this id."""
+        found = (notes.by_id.get(note_id) for notes in list(self._notes.values()))
+        return next(filter(None, found), None)
 
     def count_notes(self, kind: str) -> dict[str, int]:
         """Return how many notes of one kind each stream has."""
-        return dict(
-            Counter(note.stream for note in list(self._notes.values()) if note.kind == kind)
-        )
+        return dict(Counter(note.stream for note in list(self._notes[kind].by_id.values())))
+
+    def note_totals(self, kind: str) -> NoteTotals:
+        """Return how many notes of one kind are kept, and how many were dropped so far."""
+        return NoteTotals(len(self._notes[kind].by_id), self._notes[kind].dropped)
+
+    def remove_note(self, note_id: NoteId) -> bool:
+        """Remove a note; says whether it was there."""
+        self._refuse_when_closed()
+        return any(notes.remove(note_id) for notes in list(self._notes.values()))
 
     def head(self) -> Position:
         """Return the position of the last record, 0 when there is none."""
@@ -78,6 +115,13 @@ class MemoryJournal:
     def close(self) -> None:
         """Take no more appends; what is here stays readable until the object goes."""
         self._closed = True
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise JournalError("the journal is closed")
+
+    def _keep_note(self, note: Note) -> bool:
+        return self._notes[note.kind].keep(note, self._note_ids)
 
     def _sort_out(
         self, records: Sequence[Record]
@@ -92,20 +136,8 @@ class MemoryJournal:
                 fresh[key] = StoredRecord(position, *key, record.body, record.received_at)
         return tuple(new), fresh
 
-    def _sort_out_notes(
-        self, notes: Sequence[Note]
-    ) -> tuple[tuple[bool, ...], dict[tuple[str, str, int, bytes], Note]]:
-        fresh: dict[tuple[str, str, int, bytes], Note] = {}
-        new = []
-        for note in notes:
-            key = note.kind, note.stream, note.number, note.key
-            new.append(key not in self._notes and key not in fresh)
-            fresh.setdefault(key, note)
-        return tuple(new), {key: note for key, note in fresh.items() if key not in self._notes}
-
-    def _check_room(self, records: int, notes: int) -> None:
-        most = max(len(self._log) + records, len(self._notes) + notes)
-        if (records or notes) and most > self._history_max:
+    def _check_room(self, records: int) -> None:
+        if records and len(self._log) + records > self._history_max:
             raise JournalFull(f"the journal in memory holds at most {self._history_max:,} records")
 
     def _keep(self, record: StoredRecord) -> None:
@@ -123,3 +155,41 @@ class MemoryJournal:
             for index, record in enumerate(records)
             if not new[index]
         }
+
+
+class _Notes:
+    """The notes of one kind, oldest first, and how many had to go."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[NoteId, StoredNote] = {}
+        self.dropped = 0
+        self._ids: dict[tuple[str, int, bytes], NoteId] = {}
+        self._bytes = 0
+
+    def keep(self, note: Note, ids: Iterator[int]) -> bool:
+        key = note.stream, note.number, note.key
+        known = self._ids.get(key)
+        if known is not None:
+            old = self.by_id[known]
+            last_at = max(old.last_at, note.noted_at)
+            self.by_id[known] = replace(old, count=old.count + 1, last_at=last_at)
+            return False
+        new = self._ids[key] = NoteId(next(ids))
+        self.by_id[new] = StoredNote(
+            new, note.kind, *key, note.body, note.noted_at, 1, note.noted_at
+        )
+        self._bytes += len(note.body)
+        return True
+
+    def bound(self, limits: NoteLimits) -> None:
+        while len(self.by_id) > limits.count_max or self._bytes > limits.bytes_max:
+            self.remove(next(iter(self.by_id)))
+            self.dropped += 1
+
+    def remove(self, note_id: NoteId) -> bool:
+        note = self.by_id.pop(note_id, None)
+        if note is None:
+            return False
+        del self._ids[note.stream, note.number, note.key]
+        self._bytes -= len(note.body)
+        return True

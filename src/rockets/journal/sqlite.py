@@ -1,4 +1,6 @@
-"""The journal in one SQLite file: appends, reads and checkpoints; `sqlite_file` opens it.
+"""The journal in one SQLite file: appends, reads and checkpoints.
+
+`sqlite_file` opens it, `sqlite_notes` has the notes.
 
 One connection writes and belongs to the writing thread, one reads.
 The invariant: an append that returned is on stable storage (durability `full`),
@@ -8,23 +10,29 @@ and after an error that leaves the outcome open nothing is ever appended again.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
 import apsw
 
+from . import sqlite_notes
 from .base import (
+    NOTE_LIMITS,
     Appended,
     JournalBusy,
     JournalFailed,
     JournalFull,
     Note,
+    NoteId,
+    NoteLimits,
+    NoteTotals,
     Position,
     Record,
+    StoredNote,
     StoredRecord,
 )
 from .sqlite_file import BUSY_TIMEOUT_MS, checkpoint, open_file
+from .sqlite_notes import checksum
 
 WAL_PAGES_MAX = 4_000
 """16 MiB: long enough to write a hot page back once for many commits, short enough to keep
@@ -34,12 +42,7 @@ INSERT = (
     "INSERT INTO records (stream, number, body, received_at, checksum) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (stream, number) DO NOTHING"
 )
-INSERT_NOTE = (
-    "INSERT INTO notes (kind, stream, number, key, body, noted_at, checksum)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, stream, number, key) DO NOTHING"
-)
 SELECT = "SELECT position, stream, number, body, received_at, checksum FROM records"
-SELECT_NOTE = "SELECT kind, stream, number, key, body, noted_at, checksum FROM notes"
 
 
 class SqliteJournal:
@@ -53,6 +56,7 @@ class SqliteJournal:
         *,
         durability: Literal["full", "normal"] = "full",
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        note_limits: NoteLimits = NOTE_LIMITS,
         vfs: str | None = None,
     ) -> None:
         """Open or create the file; raises `JournalRefused` with one line saying why not.
@@ -60,6 +64,7 @@ class SqliteJournal:
         `vfs` names an apsw VFS, through which tests make the disk fail.
         """
         self.durability = durability
+        self._note_limits = note_limits
         self._pid = os.getpid()
         self._failure: JournalFailed | None = None
         self._wal_pages = self._wal_pages_checkpointed = 0
@@ -72,17 +77,14 @@ class SqliteJournal:
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
         """Store what is new in one transaction."""
-        # A connection that crosses a fork corrupts the file (howtocorrupt.html, section 2.6).
-        assert os.getpid() == self._pid, "the journal was opened by another process"
-        self._refuse_after_failure()
-        with self._errors_translated(), _transaction(self._writer):
+        with self._transaction():
             before = self._writer.total_changes()
             self._writer.executemany(INSERT, [_row(record) for record in records])
             added = self._writer.total_changes() - before
             head = _head(self._writer)
             # All new is the normal case, and then nothing has to be looked up.
             stored = self._look_up(records, head - added) if added < len(records) else {}
-            notes_new = tuple(self._insert_note(note) for note in notes)
+            notes_new = sqlite_notes.keep(self._writer, notes, self._note_limits)
         new = tuple(index not in stored for index in range(len(records)))
         return Appended(new, stored, notes_new, head)
 
@@ -95,23 +97,33 @@ class SqliteJournal:
         """Return the records committed after a position, in commit order."""
         return self._select("WHERE position > ? ORDER BY position", (after,), limit)
 
-    def read_notes(self, kind: str, *, stream: str | None, limit: int) -> list[Note]:
-        """Return notes of one kind, newest first."""
+    def read_notes(
+        self, kind: str, *, stream: str | None, limit: int, before: NoteId | None = None
+    ) -> list[StoredNote]:
+        """Return notes of one kind, highest id first, of one stream or of all."""
         assert limit >= 0, "SQLite takes a negative limit for none"
-        where, values = "kind = ?", [kind]
-        if stream is not None:
-            where, values = "kind = ? AND stream = ?", [kind, stream]
         with self._errors_translated():
-            rows = self._reader.execute(
-                f"{SELECT_NOTE} WHERE {where} ORDER BY note DESC LIMIT ?", (*values, limit)
-            ).fetchall()
-            return [_verified_note(*row) for row in rows]
+            return sqlite_notes.read(self._reader, kind, stream, before, limit)
+
+    def note(self, note_id: NoteId) -> StoredNote | None:
+        """Return one note, None when there is none with this id."""
+        with self._errors_translated():
+            return sqlite_notes.one(self._reader, note_id)
 
     def count_notes(self, kind: str) -> dict[str, int]:
         """Return how many notes of one kind each stream has."""
-        count = "SELECT stream, count(*) FROM notes WHERE kind = ? GROUP BY stream"
         with self._errors_translated():
-            return dict(self._reader.execute(count, (kind,)))
+            return sqlite_notes.count_by_stream(self._reader, kind)
+
+    def note_totals(self, kind: str) -> NoteTotals:
+        """Return how many notes of one kind are kept, and how many were dropped so far."""
+        with self._errors_translated():
+            return sqlite_notes.totals(self._reader, kind)
+
+    def remove_note(self, note_id: NoteId) -> bool:
+        """Remove a note in one transaction; says whether it was there."""
+        with self._transaction():
+            return sqlite_notes.remove(self._writer, note_id)
 
     def head(self) -> Position:
         """Return the position of the last record, 0 when there is none."""
@@ -162,11 +174,6 @@ class SqliteJournal:
             seen.add(found.position)
         return stored
 
-    def _insert_note(self, note: Note) -> bool:
-        before = self._writer.total_changes()
-        self._writer.execute(INSERT_NOTE, _note_row(note))
-        return self._writer.total_changes() > before
-
     def _select(self, where: str, values: tuple[str | int, ...], limit: int) -> list[StoredRecord]:
         assert limit >= 0, "SQLite takes a negative limit for none"
         with self._errors_translated():
@@ -187,9 +194,14 @@ class SqliteJournal:
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
-    def _refuse_after_failure(self) -> None:
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        # A connection that crosses a fork corrupts the file (howtocorrupt.html, section 2.6).
+        assert os.getpid() == self._pid, "the journal was opened by another process"
         if self._failure is not None:
             raise JournalFailed(str(self._failure)) from self._failure
+        with self._errors_translated(), _transaction(self._writer):
+            yield
 
     @contextmanager
     def _errors_translated(self) -> Iterator[None]:
@@ -228,38 +240,12 @@ def _head(connection: apsw.Connection) -> Position:
 
 
 def _row(record: Record) -> tuple[str, int, bytes, int, bytes]:
-    checksum = _checksum(record.stream, record.number, record.body)
-    return record.stream, record.number, record.body, record.received_at, checksum
+    mark = checksum(record.stream, record.number, record.body)
+    return record.stream, record.number, record.body, record.received_at, mark
 
 
 def _verified(*row: Any) -> StoredRecord:
-    position, stream, number, body, received_at, checksum = row
-    if _checksum(stream, number, body) != checksum:
+    position, stream, number, body, received_at, mark = row
+    if checksum(stream, number, body) != mark:
         raise JournalFailed(f"record {position} does not match its checksum")
     return StoredRecord(Position(position), stream, number, body, received_at)
-
-
-def _note_row(note: Note) -> tuple[str, str, int, bytes, bytes, int, bytes]:
-    values = note.kind, note.stream, note.number, note.key, note.body, note.noted_at
-    return *values, _note_checksum(note)
-
-
-def _verified_note(*row: Any) -> Note:
-    *values, checksum = row
-    note = Note(*values)
-    if _note_checksum(note) != checksum:
-        raise JournalFailed(f"a note about {note.stream} does not match its checksum")
-    return note
-
-
-def _note_checksum(note: Note) -> bytes:
-    body = b"%d:%b:%b" % (len(note.key), note.key, note.body)
-    return _checksum(f"{note.kind}:{note.stream}", note.number, body)
-
-
-def _checksum(stream: str, number: int, body: bytes) -> bytes:
-    """Return 8 bytes that tell a changed row: SQLite has no checksum and flipped bits are silent.
-
-    BLAKE2b costs a microsecond; the length keeps (ab, c) and (a, bc) apart.
-    """
-    return blake2b(f"{number}:{len(stream)}:{stream}:".encode() + body, digest_size=8).digest()

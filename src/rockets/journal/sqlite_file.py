@@ -50,17 +50,35 @@ CREATE TABLE records (
     UNIQUE (stream, number)
 ) STRICT;
 CREATE TABLE notes (
-    note INTEGER PRIMARY KEY,
+    -- AUTOINCREMENT, because notes are removed and an id must never name another one.
+    note INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,
     stream TEXT NOT NULL,
     number INTEGER NOT NULL,
     key BLOB NOT NULL,
     body BLOB NOT NULL,
     noted_at INTEGER NOT NULL,
+    count INTEGER NOT NULL DEFAULT 1,
+    last_at INTEGER NOT NULL,
     checksum BLOB NOT NULL,
     UNIQUE (kind, stream, number, key)
 ) STRICT;
+-- Each ends with the id, so a page is read in order whatever it filters by.
 CREATE INDEX notes_by_kind ON notes (kind);
+CREATE INDEX notes_by_stream ON notes (kind, stream);
+CREATE TABLE note_kinds (
+    kind TEXT PRIMARY KEY,
+    kept INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    dropped INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER note_comes AFTER INSERT ON notes BEGIN
+    INSERT INTO note_kinds VALUES (new.kind, 1, length(new.body), 0)
+    ON CONFLICT DO UPDATE SET kept = kept + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER note_goes AFTER DELETE ON notes BEGIN
+    UPDATE note_kinds SET kept = kept - 1, bytes = bytes - length(old.body) WHERE kind = old.kind;
+END;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """

@@ -23,8 +23,11 @@ from .base import (
     JournalFailed,
     JournalFull,
     Note,
+    NoteId,
+    NoteTotals,
     Position,
     Record,
+    StoredNote,
     StoredRecord,
 )
 from .thread import Hop, T
@@ -104,9 +107,36 @@ class JournalWriter:
         """Return the records committed after a position, in commit order."""
         return await self._ask(partial(self._journal.follow, after, limit=limit))
 
-    async def read_notes(self, kind: str, *, stream: str | None, limit: int) -> list[Note]:
-        """Return notes of one kind, newest first, of one stream or of all."""
-        return await self._ask(partial(self._journal.read_notes, kind, stream=stream, limit=limit))
+    async def read_notes(
+        self, kind: str, *, stream: str | None, limit: int, before: NoteId | None = None
+    ) -> list[StoredNote]:
+        """Return notes of one kind, highest id first, of one stream or of all."""
+        return await self._ask(
+            partial(self._journal.read_notes, kind, stream=stream, limit=limit, before=before)
+        )
+
+    async def note(self, note_id: NoteId) -> StoredNote | None:
+        """Return one note, None when there is none with this id."""
+        return await self._ask(partial(self._journal.note, note_id))
+
+    async def note_totals(self, kind: str) -> NoteTotals:
+        """Return how many notes of one kind are kept, and how many were dropped so far."""
+        return await self._ask(partial(self._journal.note_totals, kind))
+
+    async def remove_note(self, note_id: NoteId) -> bool:
+        """Remove a note, in a commit of its own; says whether it was there.
+
+        Raises `JournalError`. Cancelled, it may have happened.
+        """
+        if self.failure is not None:
+            raise JournalFailed(str(self.failure)) from self.failure
+        try:
+            return await self._write(partial(self._journal.remove_note, note_id))
+        except (JournalFull, JournalBusy):
+            raise
+        except Exception as error:
+            # As after an append: whatever else came out of a commit, its outcome is unknown.
+            raise JournalFailed(*self._fail(error).args) from error
 
     async def count_notes(self, kind: str) -> dict[str, int]:
         """Return how many notes of one kind each stream has."""

@@ -10,8 +10,23 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
+from rockets.actors.anomalies import Anomalies
 from rockets.actors.fleet import Fleet
-from rockets.web import messages, operations, problems, rockets
+from rockets.actors.history import History
+from rockets.actors.rejections import Rejections
+from rockets.web import fleet as fleet_routes
+from rockets.web import history as history_routes
+from rockets.web import (
+    messages,
+    notes,
+    openapi,
+    operations,
+    problem_pages,
+    problems,
+    rockets,
+    swagger_ui,
+)
+from rockets.web.messages import Intake, IntakeLimits
 from rockets.web.operations import Health
 from rockets.web.problems import Answer, ProblemName
 
@@ -30,16 +45,20 @@ _BY_STATUS: dict[int, ProblemName] = {
 def create_app(
     *,
     fleet: Fleet,
+    history: History,
+    rejections: Rejections,
+    anomalies: Anomalies,
     health: Callable[[], Health],
     wall_clock: Callable[[], int],
-    ask_timeout_s: float,
-    body_max: int,
+    limits: IntakeLimits,
+    body_pause_s: float,
+    body_total_s: float,
 ) -> QuartTrio:
     """Build the application; `wall_clock` gives microseconds since the epoch."""
     app = QuartTrio("rockets", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = body_max
+    app.config["MAX_CONTENT_LENGTH"] = limits.batch_max
     # The front has read the whole body before it lends the request.
-    app.config["BODY_TIMEOUT"] = 10
+    app.config["BODY_TIMEOUT"] = body_pause_s
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
 
@@ -56,9 +75,20 @@ def create_app(
     async def answer_error(error: Exception) -> Response:
         return _to_response(_problem_for(error))
 
-    messages.add_routes(app, fleet=fleet, wall_clock=wall_clock, ask_timeout_s=ask_timeout_s)
-    rockets.add_routes(app, read_model=fleet.read_model)
+    intake = Intake(
+        fleet=fleet, wall_clock=wall_clock, limits=limits, reject=rejections.keep_nowait
+    )
+    messages.add_routes(app, intake=intake, pause_s=body_pause_s, total_s=body_total_s)
+    notes.add_routes(
+        app, rejections=rejections, anomalies=anomalies, answer_message=intake.answer_message
+    )
+    fleet_routes.add_routes(app, read_model=fleet.read_model, rejections=rejections)
+    rockets.add_routes(app, read_model=fleet.read_model, history=history)
+    history_routes.add_routes(app, history=history)
     operations.add_routes(app, health=health)
+    openapi.add_routes(app)
+    swagger_ui.add_routes(app)
+    problem_pages.add_routes(app)
     return app
 
 

@@ -1,9 +1,10 @@
 """Every open connection: how many, in which phase, since when, and which one has to go.
 
-A connection is *reading* while its head is incomplete (a new one from the start), *busy* from its
-complete head to the end of its answer, and *idle* after an answer, also while the front waits for
-the peer to close it.
-At the limit an idle one goes first (oldest first), then one that is reading; a busy one never.
+A connection is *reading* while its head is incomplete (a new one from the start), *receiving* while
+its body is, *busy* from its complete request to the end of its answer, and *idle* after an answer,
+also while the front waits for the peer to close it.
+At the limit an idle one goes first (oldest first), then one that is reading, then one that is
+receiving; a busy one never.
 Times are kept here and looked at by one sweep: a timer around each receive would double the cost
 of a small request.
 """
@@ -14,7 +15,7 @@ from typing import Literal
 import msgspec
 import trio
 
-Phase = Literal["reading", "busy", "idle"]
+Phase = Literal["reading", "receiving", "busy", "idle"]
 
 # How often the sweep looks; a time limit is exceeded by at most this much.
 SWEEP_INTERVAL_S = 0.25
@@ -33,6 +34,7 @@ class ConnectionStatistics(msgspec.Struct, frozen=True):
     """A snapshot of the counts."""
 
     reading: int
+    receiving: int
     busy: int
     idle: int
     peak: int
@@ -67,6 +69,7 @@ class Connections:
         # Each in the order of `since`, oldest first.
         self._phases: dict[Phase, OrderedDict[Connection, None]] = {
             "reading": OrderedDict(),
+            "receiving": OrderedDict(),
             "busy": OrderedDict(),
             "idle": OrderedDict(),
         }
@@ -117,14 +120,14 @@ class Connections:
             self._sweep_once()
 
     def stop(self) -> None:
-        """Close everything that is not busy; from now on a connection ends with its answer."""
+        """Close what has no request; from now on a connection ends with its answer."""
         self.stopping = True
         for phase in ("idle", "reading"):
             for connection in list(self._phases[phase]):
                 self._drop(connection)
 
     def cut_off(self) -> None:
-        """Close everything, also what is busy."""
+        """Close everything, also what still has a request."""
         for phase in self._phases.values():
             for connection in list(phase):
                 self._drop(connection)
@@ -133,6 +136,7 @@ class Connections:
         """Give a snapshot of the counts."""
         return ConnectionStatistics(
             reading=len(self._phases["reading"]),
+            receiving=len(self._phases["receiving"]),
             busy=len(self._phases["busy"]),
             idle=len(self._phases["idle"]),
             peak=self._peak,
@@ -143,7 +147,7 @@ class Connections:
         )
 
     def _evict(self) -> bool:
-        for phase in ("idle", "reading"):
+        for phase in ("idle", "reading", "receiving"):
             for connection in self._phases[phase]:
                 self._drop(connection)
                 self._evicted += 1

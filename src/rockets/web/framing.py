@@ -17,7 +17,9 @@ CHUNK_LINE_MAX = 256
 TRAILERS_MAX = 8 * 1024
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/(\d)\.(\d)")
+# Capital letters only: Hypercorn makes `head` of a request into `HEAD` and h11 does not, so the one
+# would send no body and the other wait for it.
+_REQUEST_LINE = re.compile(rb"([A-Z][A-Z0-9_\-]*) ([\x21-\x7e]+) HTTP/(\d)\.(\d)")
 # The blanks around a value are stripped afterwards: as a part of the expression of their own they
 # could be divided in many ways, and one head could take seconds.
 _HEADER = re.compile(rb"(" + _TOKEN + rb"):([\t\x20-\x7e\x80-\xff]*)")

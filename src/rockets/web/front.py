@@ -1,8 +1,9 @@
 """The front: owns every connection from accept to close.
 
-It reads each head, checks framing and limits, reads the whole body, and lends the request to
-Hypercorn; the connection comes back with the bytes of the next request.
-It never parses JSON and knows no route.
+It reads each head, checks framing and limits, reads the whole body (but of a stream of lines, whose
+rest is read while the first lines are taken), and lends the request to Hypercorn; the connection
+comes back with the bytes of the next request.
+It never parses JSON and knows no route: `BodyRules` says how a body may look.
 
 One connection's fault ends that connection and nothing else: `serve` is the barrier.
 """
@@ -17,6 +18,7 @@ import structlog
 import trio
 
 from rockets.web import problems
+from rockets.web.body_budget import BodyBudget, Holding
 from rockets.web.connections import Connection, Connections
 from rockets.web.framing import (
     ChunkedBody,
@@ -40,10 +42,20 @@ LINGER_BYTES_MAX = 4 * 1024 * 1024
 class FrontLimits(msgspec.Struct, frozen=True):
     """The bounds of one request; `settings` explains the values."""
 
-    body_max: int = 64 * 1024
+    bodies_total_max: int = 64 * 1024 * 1024
     body_pause_s: float = 10.0
     body_total_s: float = 60.0
     send_timeout_s: float = 5.0
+
+
+class BodyRules(Protocol):
+    """How long the body of a request may be, and whether it is read while it is answered."""
+
+    def body_max(self, head: Head, start: bytes | bytearray) -> int:
+        """Give the limit in bytes for a body of which this much is known."""
+
+    def streams(self, head: Head) -> bool:
+        """Say whether the handler takes the body piece by piece."""
 
 
 class Lent(msgspec.Struct, frozen=True):
@@ -56,9 +68,14 @@ class Lent(msgspec.Struct, frozen=True):
 
 
 class Lender(Protocol):
-    """Answers one complete request on a connection; never raises for what a request can do."""
+    """Answers one request on a connection; never raises for what a request can do.
 
-    async def __call__(self, request: bytes, connection: Connection) -> Lent: ...
+    `body_left` bytes of its body are still to be read from the connection.
+    """
+
+    async def __call__(
+        self, request: bytes, connection: Connection, *, body_left: int = 0
+    ) -> Lent: ...
 
 
 class _PeerGone(Exception):
@@ -68,10 +85,14 @@ class _PeerGone(Exception):
 class Front:
     """Serves connections; see the module."""
 
-    def __init__(self, *, connections: Connections, lend: Lender, limits: FrontLimits) -> None:
+    def __init__(
+        self, *, connections: Connections, lend: Lender, rules: BodyRules, limits: FrontLimits
+    ) -> None:
         self._connections = connections
         self._lend = lend
+        self._rules = rules
         self._limits = limits
+        self._bodies = BodyBudget(limits.bodies_total_max)
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one connection until it ends."""
@@ -89,32 +110,41 @@ class Front:
             self._connections.remove(connection)
 
     async def _serve_requests(self, connection: Connection) -> None:
-        buffer = b""
-        while True:
-            head: Head | None = None
-            try:
-                head, buffer = await self._read_head(connection, buffer)
-                if head is None:
-                    return
-                self._connections.enter(connection, "busy")
-                body, buffer = await self._read_body(connection, head, buffer)
-            except FramingError as error:
-                self._connections.enter(connection, "busy")
-                await self._refuse(connection, head, error)
-                return
-            keep_alive = head.keep_alive and not self._connections.stopping
-            request = head.rebuilt(len(body), keep_alive=keep_alive) + body
-            lent = await self._lend(request, connection)
-            if not lent.started:
-                await self._fail(connection, head)
-                return
-            if not lent.answered:
-                return  # A reset tells the peer that the answer is not whole.
-            if not (lent.keep and keep_alive) or self._connections.stopping:
-                await self._linger(connection)
-                return
-            buffer += lent.rest
-            self._connections.enter(connection, "reading" if buffer else "idle")
+        buffer: bytes | None = b""
+        while buffer is not None:
+            with self._bodies.hold() as holding:
+                buffer = await self._serve_request(connection, buffer, holding)
+
+    async def _serve_request(
+        self, connection: Connection, buffer: bytes, holding: Holding
+    ) -> bytes | None:
+        """Serve one request; gives what came after it, or None when the connection is to end."""
+        head: Head | None = None
+        try:
+            head, buffer = await self._read_head(connection, buffer)
+            if head is None:
+                return None
+            body, buffer = await self._read_body(connection, head, buffer, holding)
+            self._connections.enter(connection, "busy")
+        except FramingError as error:
+            self._connections.enter(connection, "busy")
+            await self._refuse(connection, head, error)
+            return None
+        length = len(body) if head.chunked else head.content_length
+        keep_alive = head.keep_alive and not self._connections.stopping
+        request = head.rebuilt(length, keep_alive=keep_alive) + body
+        lent = await self._lend(request, connection, body_left=length - len(body))
+        if not lent.started:
+            await self._fail(connection, head)
+            return None
+        if not lent.answered:
+            return None  # A reset tells the peer that the answer is not whole.
+        if not (lent.keep and keep_alive) or self._connections.stopping:
+            await self._linger(connection)
+            return None
+        buffer += lent.rest
+        self._connections.enter(connection, "reading" if buffer else "idle")
+        return buffer
 
     async def _read_head(self, connection: Connection, buffer: bytes) -> tuple[Head | None, bytes]:
         """Read until the head is complete; None when the peer has ended between requests."""
@@ -131,36 +161,51 @@ class Front:
             buffer += data
 
     async def _read_body(
-        self, connection: Connection, head: Head, buffer: bytes
+        self, connection: Connection, head: Head, buffer: bytes, holding: Holding
     ) -> tuple[bytes, bytes]:
-        """Read the whole body; gives it and what came after it."""
-        limit = self._limits.body_max
-        if head.content_length > limit:
-            raise FramingError("content-too-large", f"the body is over {limit} bytes")
-        if not head.chunked and len(buffer) >= head.content_length:
-            return buffer[: head.content_length], buffer[head.content_length :]
+        """Read the body; gives it and what came after it. Of a stream only what is there."""
+        length = head.content_length
+        self._check_length(head, length, buffer)
+        holding.grow_to(length)
+        if not head.chunked and len(buffer) >= length:
+            return buffer[:length], buffer[length:]
+        self._connections.enter(connection, "receiving")
         if head.expects_continue and not buffer:
             await self._send(connection, b"HTTP/1.1 100 Continue\r\n\r\n")
         with trio.move_on_after(self._limits.body_total_s):
             if head.chunked:
-                return await self._read_chunked(connection, buffer)
-            return await self._read_counted(connection, buffer, head.content_length)
+                return await self._read_chunked(connection, head, buffer, holding)
+            if self._rules.streams(head):
+                return buffer, b""
+            return await self._read_counted(connection, head, buffer)
         raise _too_slow(self._limits.body_total_s)
 
     async def _read_counted(
-        self, connection: Connection, buffer: bytes, length: int
+        self, connection: Connection, head: Head, buffer: bytes
     ) -> tuple[bytes, bytes]:
-        body = bytearray(buffer)
+        body, length = bytearray(buffer), head.content_length
         while len(body) < length:
             body += await self._receive(connection)
+            self._check_length(head, length, body)
         return bytes(body[:length]), bytes(body[length:])
 
-    async def _read_chunked(self, connection: Connection, buffer: bytes) -> tuple[bytes, bytes]:
-        chunked = ChunkedBody(body_max=self._limits.body_max)
+    async def _read_chunked(
+        self, connection: Connection, head: Head, buffer: bytes, holding: Holding
+    ) -> tuple[bytes, bytes]:
+        chunked = ChunkedBody(body_max=self._rules.body_max(head, b""))
         rest = chunked.feed(buffer)
         while rest is None:
+            self._check_length(head, len(chunked.body), chunked.body)
+            holding.grow_to(len(chunked.body))
             rest = chunked.feed(await self._receive(connection))
+        self._check_length(head, len(chunked.body), chunked.body)
+        holding.grow_to(len(chunked.body))
         return bytes(chunked.body), rest
+
+    def _check_length(self, head: Head, length: int, start: bytes | bytearray) -> None:
+        limit = self._rules.body_max(head, start)
+        if length > limit:
+            raise FramingError("content-too-large", f"the body is over {limit} bytes")
 
     async def _receive(self, connection: Connection) -> bytes:
         """Receive a piece of the body."""

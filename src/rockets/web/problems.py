@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from rockets.actors.fleet import FleetUnavailable
+from rockets.actors.history import HistoryUnavailable
 from rockets.domain.messages import FieldError, MessageInvalid, MessageMalformed
 
 ProblemName = Literal[
@@ -30,6 +31,8 @@ ProblemName = Literal[
     "not-implemented",
     "unavailable",
     "too-many-gaps",
+    "history-unavailable",
+    "overloaded",
     "too-many-connections",
     "http-version-not-supported",
 ]
@@ -51,6 +54,8 @@ PROBLEMS: dict[ProblemName, tuple[int, str]] = {
     "not-implemented": (501, "The transfer coding is not supported"),
     "unavailable": (503, "The message may or may not be stored; send it again"),
     "too-many-gaps": (503, "The rocket has too many gaps; nothing was stored"),
+    "history-unavailable": (503, "The history cannot be read now; ask again"),
+    "overloaded": (503, "Too much is under way; nothing was stored"),
     "too-many-connections": (503, "Too many connections"),
     "http-version-not-supported": (505, "The HTTP version is not supported"),
 }
@@ -106,6 +111,14 @@ def request_id(incoming: str | None) -> str:
     return secrets.token_hex(8)
 
 
+def problem_body(
+    name: ProblemName, detail: str, *, request_id: str, errors: Sequence[FieldError] = ()
+) -> Problem:
+    """Build the body of a problem."""
+    status, title = PROBLEMS[name]
+    return Problem(f"/problems/{name}", title, status, detail, request_id, tuple(errors))
+
+
 def problem(
     name: ProblemName,
     detail: str,
@@ -116,8 +129,8 @@ def problem(
     headers: Sequence[tuple[str, str]] = (),
 ) -> Answer:
     """Build the answer for a problem; `close` asks for `Connection: close`."""
-    status, title = PROBLEMS[name]
-    body = Problem(f"/problems/{name}", title, status, detail, request_id, tuple(errors))
+    status = PROBLEMS[name][0]
+    body = problem_body(name, detail, request_id=request_id, errors=errors)
     fields = [("Content-Type", PROBLEM_TYPE), ("X-Request-Id", request_id), *headers]
     if status in {429, 503}:
         fields.append(("Retry-After", str(RETRY_AFTER_S)))
@@ -139,5 +152,7 @@ def refusal(error: Exception) -> Refusal:
             return Refusal("invalid-message", fields, errors=error.errors)
         case FleetUnavailable():
             return Refusal("unavailable", str(error))
+        case HistoryUnavailable():
+            return Refusal("history-unavailable", str(error))
         case _:
             return Refusal("internal-error", "an unexpected error; the log has the details")

@@ -1,14 +1,18 @@
 """`GET /rockets` and `GET /rockets/{channel}`."""
 
+import re
 from collections.abc import Sequence
 
 import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
+from rockets.actors.history import History
 from rockets.actors.read_model import ReadModel
-from rockets.domain.messages import normalize_channel
+from rockets.domain.message_time import TIME
+from rockets.domain.messages import MESSAGE_NUMBER_MAX, Channel, instant, normalize_channel
 from rockets.domain.rocket import Rocket
+from rockets.web.conditional import json_response
 from rockets.web.parameters import Parameters, cursor_text, list_query
 from rockets.web.problems import Refusal
 
@@ -22,7 +26,7 @@ class RocketList(msgspec.Struct, frozen=True):
     next: str | None
 
 
-def add_routes(app: QuartTrio, *, read_model: ReadModel) -> None:
+def add_routes(app: QuartTrio, *, read_model: ReadModel, history: History) -> None:
     """Mount the routes."""
 
     @app.get("/rockets")
@@ -30,19 +34,59 @@ def add_routes(app: QuartTrio, *, read_model: ReadModel) -> None:
         query = list_query(request.args.to_dict(flat=False))
         page = read_model.page(query)
         following = cursor_text(page.following, query.sort)
-        return _json(RocketList(len(page.rockets), page.total, page.rockets, following))
+        return json_response(RocketList(len(page.rockets), page.total, page.rockets, following))
 
     @app.get("/rockets/<channel>")
     async def get_rocket(channel: str) -> Response:
-        view = Parameters(request.args.to_dict(flat=False), ("view",)).view()
-        try:
-            rocket = read_model.rocket(normalize_channel(channel), view)
-        except ValueError:
-            rocket = None
-        if rocket is None:
-            raise Refusal("not-found", f"no rocket {channel[:200]!r} has sent a message")
-        return _json(rocket)
+        parameters = Parameters(request.args.to_dict(flat=False), ("view", "at"))
+        view, at, known = parameters.view(), _at(parameters), channel_named(channel)
+        if not history.knows(known):
+            raise no_rocket(channel)
+        if at is None:
+            return json_response(read_model.rocket(known, view))
+        number = await history.number_at(known, at.time) if isinstance(at, _Instant) else at
+        past = None if number is None else await history.rocket_at(known, number, view)
+        if past is None:
+            raise Refusal("not-found", f"rocket {channel!r} had sent no message by then")
+        return json_response(past)
 
 
-def _json(body: RocketList | Rocket) -> Response:
-    return Response(msgspec.json.encode(body), 200, content_type="application/json")
+def channel_named(text: str) -> Channel:
+    """Read the channel of a path; what cannot be one has sent nothing either."""
+    try:
+        return normalize_channel(text)
+    except ValueError:
+        raise no_rocket(text) from None
+
+
+def no_rocket(channel: str) -> Refusal:
+    """Refuse a rocket of which nothing is stored."""
+    return Refusal("not-found", f"no rocket {channel[:200]!r} has sent a message")
+
+
+class _Instant(msgspec.Struct, frozen=True):
+    """A point in time, in nanoseconds since the epoch."""
+
+    time: int
+
+
+_is_time = re.compile(TIME).fullmatch
+
+
+def _at(parameters: Parameters) -> int | _Instant | None:
+    """Read `at`: a message number, or an RFC 3339 time."""
+    text = parameters.text("at")
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        return parameters.integer("at", least=1, most=MESSAGE_NUMBER_MAX)
+    if text[-6:-5] == " ":
+        # A query says "+" with %2B; who wrote the time as it is has sent a blank.
+        text = f"{text[:-6]}+{text[-5:]}"
+    if not _is_time(text):
+        raise Refusal(
+            "bad-parameter",
+            f"at={text[:200]!r} is neither a message number from 1 to {MESSAGE_NUMBER_MAX} "
+            "nor an RFC 3339 date and time with offset",
+        )
+    return _Instant(instant(text))

@@ -1,0 +1,178 @@
+"""A batch on `POST /messages`: a JSON array, or NDJSON taken in parts while the rest arrives.
+
+Items are not atomic together: each is one message, judged by itself, and an invalid one never
+harms its neighbours.
+The answer comes when every valid item is durable.
+"""
+
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal, get_args
+
+import msgspec
+import trio
+
+from rockets.actors.fleet import Fleet
+from rockets.domain.ledger import Outcome
+from rockets.domain.messages import Message, MessageInvalid, MessageMalformed, decode_message
+from rockets.web.framing import Head
+from rockets.web.problems import Problem, Refusal, problem_body, refusal
+
+# NDJSON is handed over in parts of this many lines, so that a long batch becomes durable while
+# it is still arriving.
+LINES_PER_PART = 1_000
+
+# Decoding holds the loop; after this many messages (about 1 ms) others get their turn.
+DECODED_AT_ONCE = 200
+
+ITEMS_MAX = 10_000
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+_JSON_WHITE_SPACE = b" \t\r\n"
+# The first byte that is not white space, without copying a long body.
+_FIRST = re.compile(rb"[ \t\r\n]*+([^ \t\r\n])")
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class ItemProblem(msgspec.Struct, frozen=True):
+    """What was wrong with one item of a batch; the index counts from 0."""
+
+    index: int
+    problem: Problem
+
+
+class BatchResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to a batch; `outcomes` only with `Prefer`, null where there is a problem."""
+
+    counts: dict[Outcome, int]
+    problems: list[ItemProblem]
+    outcomes: list[Outcome | None] | None = None
+
+
+BatchForm = Literal["single", "array", "ndjson"]
+
+
+def form_of(content_type: str | None, start: bytes) -> BatchForm:
+    """Say how a body is to be read, by its type and its first bytes."""
+    media_type = (content_type or "").split(";")[0].strip().lower()
+    if media_type == "application/x-ndjson":
+        return "ndjson"
+    return "array" if start.lstrip(_JSON_WHITE_SPACE).startswith(b"[") else "single"
+
+
+class BatchBodies(msgspec.Struct, frozen=True):
+    """The rules of the front for bodies: only a batch may be long, and lines are a stream."""
+
+    message_max: int
+    batch_max: int
+
+    def body_max(self, head: Head, start: bytes | bytearray) -> int:
+        """Give the limit; as long as nothing but white space is known it may be a batch."""
+        if head.method != b"POST" or head.path != b"/messages":
+            return self.message_max
+        if self.streams(head):
+            return self.batch_max
+        known = _FIRST.match(start)
+        return self.batch_max if known is None or known[1] == b"[" else self.message_max
+
+    def streams(self, head: Head) -> bool:
+        """Say whether the body is taken line by line."""
+        is_intake = head.method == b"POST" and head.path == b"/messages"
+        return is_intake and form_of(head.header(b"content-type"), b"") == "ndjson"
+
+
+class BatchIntake:
+    """Takes the items of one batch in order and collects what became of them."""
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        wall_clock: Callable[[], int],
+        ask_timeout_s: float,
+        item_max: int,
+        request_id: str,
+        reject: Callable[[bytes], None],
+    ) -> None:
+        self._fleet = fleet
+        self._wall_clock = wall_clock
+        self._ask_timeout_s = ask_timeout_s
+        self._item_max = item_max
+        self._request_id = request_id
+        self._reject = reject
+        self._outcomes: list[Outcome | None] = []
+        self._problems: list[ItemProblem] = []
+
+    async def take_array(self, body: bytes) -> None:
+        """Take a whole JSON array; a malformed one is refused as a whole."""
+        try:
+            body.decode()
+            items = _ITEMS.decode(body)
+        except UnicodeDecodeError as error:
+            raise MessageMalformed("the body is not UTF-8") from error
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise MessageMalformed("the body is not a JSON array") from error
+        await self._take([bytes(item) for item in items])
+
+    async def take_lines(self, pieces: AsyncIterator[bytes]) -> None:
+        """Take NDJSON as it arrives; blank lines are passed over."""
+        lines: list[bytes] = []
+        rest = b""
+        async for piece in pieces:
+            *whole, rest = (rest + piece).split(b"\n")
+            lines += [line for line in whole if line.strip(_JSON_WHITE_SPACE)]
+            while len(lines) >= LINES_PER_PART:
+                await self._take(lines[:LINES_PER_PART])
+                del lines[:LINES_PER_PART]
+        if rest.strip(_JSON_WHITE_SPACE):
+            lines.append(rest)
+        await self._take(lines)
+
+    def result(self, *, with_outcomes: bool) -> BatchResult:
+        """Give the answer."""
+        counts = Counter(outcome for outcome in self._outcomes if outcome is not None)
+        return BatchResult(
+            {outcome: counts[outcome] for outcome in OUTCOMES},
+            self._problems,
+            self._outcomes if with_outcomes else None,
+        )
+
+    async def _take(self, items: Sequence[bytes]) -> None:
+        """Take the next items; returns when the valid ones are durable."""
+        first = len(self._outcomes)
+        if first + len(items) > ITEMS_MAX:
+            raise Refusal("content-too-large", f"a batch has at most {ITEMS_MAX} messages")
+        messages: dict[int, Message] = {}
+        for index, item in enumerate(items, first):
+            if index % DECODED_AT_ONCE == DECODED_AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
+            try:
+                messages[index] = self._decode(item)
+            except (MessageInvalid, MessageMalformed, Refusal) as error:
+                self._reject(item)
+                self._add_problem(index, refusal(error))
+        self._outcomes += [None] * len(items)
+        for index, outcome in zip(messages, await self._ask([*messages.values()]), strict=True):
+            self._outcomes[index] = outcome
+            if outcome is None:
+                gaps = Refusal("too-many-gaps", "the message would open one more gap")
+                self._add_problem(index, gaps)
+        self._problems.sort(key=lambda problem: problem.index)
+
+    def _decode(self, item: bytes) -> Message:
+        if len(item) > self._item_max:
+            raise Refusal("content-too-large", f"the message is over {self._item_max} bytes")
+        return decode_message(item)
+
+    async def _ask(self, messages: Sequence[Message]) -> list[Outcome | None]:
+        with trio.move_on_after(self._ask_timeout_s):
+            replies = await self._fleet.ask_all(messages, received_at=self._wall_clock())
+            return [reply.outcome for reply in replies]
+        raise Refusal("unavailable", f"not durable within {self._ask_timeout_s:g} s")
+
+    def _add_problem(self, index: int, refused: Refusal) -> None:
+        body = problem_body(
+            refused.name, refused.detail, request_id=self._request_id, errors=refused.errors
+        )
+        self._problems.append(ItemProblem(index, body))

@@ -1,0 +1,41 @@
+"""`GET /rockets/{channel}/messages`: the stored messages of a rocket."""
+
+import msgspec
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from rockets.actors.history import History, StoredMessage
+from rockets.domain.messages import MESSAGE_NUMBER_MAX, Channel
+from rockets.web.conditional import json_response
+from rockets.web.parameters import LIMIT_MAX, Parameters
+from rockets.web.rockets import channel_named, no_rocket
+
+LIMIT_DEFAULT = 1_000
+
+
+class MessageList(msgspec.Struct, frozen=True):
+    """The answer: `next` is the `after` of the next page, null on the last one."""
+
+    channel: Channel
+    count: int
+    messages: list[StoredMessage]
+    next: int | None
+
+
+def add_routes(app: QuartTrio, *, history: History) -> None:
+    """Mount the route."""
+
+    @app.get("/rockets/<channel>/messages")
+    async def list_messages(channel: str) -> Response:
+        parameters = Parameters(request.args.to_dict(flat=False), ("after", "limit", "state"))
+        after = parameters.integer("after", least=0, most=MESSAGE_NUMBER_MAX) or 0
+        limit = parameters.integer("limit", least=1, most=LIMIT_MAX)
+        with_speed = parameters.one_of("state", ("speed",), None) == "speed"
+        known = channel_named(channel)
+        if not history.knows(known):
+            raise no_rocket(channel)
+        if with_speed:
+            page = await history.speeds(known, after, limit or LIMIT_MAX)
+        else:
+            page = await history.messages(known, after, limit or LIMIT_DEFAULT)
+        return json_response(MessageList(known, len(page.messages), page.messages, page.following))

@@ -1,0 +1,242 @@
+"""Batches: the outcomes of single messages, whatever the mixture, the order and the split."""
+
+import json
+import random
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rockets.actors.fleet import Fleet, FleetLimits, FleetUnavailable
+from rockets.domain.messages import MessageInvalid, MessageMalformed, decode_message
+from rockets.journal.memory import MemoryJournal
+from rockets.web.batch import ITEMS_MAX, LINES_PER_PART, BatchIntake, BatchResult, form_of
+from rockets.web.problems import Refusal
+from tests.actors.fleets import Gate, running_fleet
+from tests.helpers import body
+
+
+def intake(
+    fleet: Fleet, rejected: list[bytes] | None = None, *, item_max: int = 65_536
+) -> BatchIntake:
+    """Start a batch on this fleet."""
+    return BatchIntake(
+        fleet=fleet,
+        wall_clock=lambda: 1,
+        ask_timeout_s=8,
+        item_max=item_max,
+        request_id="id",
+        reject=(rejected if rejected is not None else []).append,
+    )
+
+
+async def pieces(content: bytes, size: int) -> AsyncIterator[bytes]:
+    """Let content arrive in pieces."""
+    for start in range(0, len(content), size):
+        await trio.lowlevel.checkpoint()
+        yield content[start : start + size]
+
+
+def mixture(randomness: random.Random, count: int) -> list[bytes]:
+    """Make valid, duplicate, conflicting and invalid items over a few rockets."""
+    items: list[bytes] = []
+    for _ in range(count):
+        channel, number = f"r{randomness.randrange(8)}", randomness.randrange(1, count // 8 + 2)
+        kind = randomness.random()
+        if kind < 0.8:
+            items.append(body(channel, number, by=number))
+        elif kind < 0.9:
+            items.append(body(channel, number, by=number + 1))
+        else:
+            items.append(randomness.choice([b'{"metadata": 1}', b"{}", b'"text"', b"[]", b"17"]))
+    return items
+
+
+async def one_by_one(items: Sequence[bytes]) -> list[str | None]:
+    """Send the items singly; None where one is invalid."""
+    outcomes: list[str | None] = []
+    async with running_fleet() as fleet:
+        for item in items:
+            try:
+                message = decode_message(item)
+            except (MessageInvalid, MessageMalformed):
+                outcomes.append(None)
+            else:
+                [reply] = await fleet.ask(message.channel, (message,), received_at=1)
+                outcomes.append(reply.outcome)
+    return outcomes
+
+
+async def as_array(items: Sequence[bytes]) -> BatchResult:
+    """Send the items as one JSON array."""
+    async with running_fleet() as fleet:
+        batch = intake(fleet)
+        await batch.take_array(b"[" + b",".join(items) + b"]")
+        return batch.result(with_outcomes=True)
+
+
+async def as_lines(items: Sequence[bytes], size: int) -> BatchResult:
+    """Send the items as NDJSON in pieces of this size."""
+    async with running_fleet() as fleet:
+        batch = intake(fleet)
+        await batch.take_lines(pieces(b"\n".join(items), size))
+        return batch.result(with_outcomes=True)
+
+
+@pytest.mark.slow
+async def test_ten_thousand_mixed_items_have_the_outcomes_of_single_messages() -> None:
+    items = mixture(random.Random(1), ITEMS_MAX)
+
+    expected = await one_by_one(items)
+    array, lines = await as_array(items), await as_lines(items, 64 * 1024)
+
+    assert array.outcomes == lines.outcomes == expected
+    assert {"applied", "held", "ignored", "duplicate", "conflict", None} >= set(expected)
+    assert [problem.index for problem in array.problems] == [
+        index for index, outcome in enumerate(expected) if outcome is None
+    ]
+    assert sum(array.counts.values()) + len(array.problems) == ITEMS_MAX
+
+
+@given(seed=st.integers(0, 2**32), count=st.integers(0, 30), size=st.integers(1, 500))
+async def test_any_batch_has_the_outcomes_of_single_messages(
+    seed: int, count: int, size: int
+) -> None:
+    items = mixture(random.Random(seed), count)
+
+    expected = await one_by_one(items)
+
+    assert (await as_array(items)).outcomes == expected
+    assert (await as_lines(items, size)).outcomes == expected
+
+
+async def test_batches_over_the_same_rockets_in_opposite_order_both_end() -> None:
+    journal, gate = MemoryJournal(), Gate()
+    async with running_fleet(journal, gate=gate, limits=FleetLimits(mailbox_max=1)) as fleet:
+        gate.shut()
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                for start in range(20):
+                    channels = ["a", "b", "c"][:: 1 if start % 2 else -1]
+                    items = [body(channel, start + 1) for channel in channels]
+                    nursery.start_soon(intake(fleet).take_array, b"[" + b",".join(items) + b"]")
+                await trio.testing.wait_all_tasks_blocked()
+                gate.open()
+
+    assert journal.head() == 60
+
+
+async def test_each_rocket_gets_its_part_as_one_append() -> None:
+    journal, gate = MemoryJournal(), Gate()
+    async with running_fleet(journal, gate=gate) as fleet:
+        batch = intake(fleet)
+        items = [body(f"r{n % 3}", n // 3 + 1) for n in range(300)]
+        await batch.take_array(b"[" + b",".join(items) + b"]")
+        assert fleet.statistics().live_actors == 3
+
+    assert batch.result(with_outcomes=False).outcomes is None
+    assert journal.head() == 300
+
+
+async def test_lines_are_durable_while_the_rest_is_still_arriving() -> None:
+    journal = MemoryJournal()
+    async with running_fleet(journal) as fleet:
+
+        async def arriving() -> AsyncIterator[bytes]:
+            for number in range(1, LINES_PER_PART + 1):
+                yield body("r", number) + b"\n"
+            yield body("r", LINES_PER_PART + 1)
+            assert journal.head() == LINES_PER_PART
+
+        await intake(fleet).take_lines(arriving())
+
+    assert journal.head() == LINES_PER_PART + 1
+
+
+@pytest.mark.parametrize(("count", "refused"), [(9_999, False), (10_000, False), (10_001, True)])
+async def test_a_batch_has_at_most_ten_thousand_items(count: int, refused: bool) -> None:
+    async with running_fleet() as fleet:
+        content = b"[" + b",".join([b"{}"] * count) + b"]"
+        if refused:
+            with pytest.raises(Refusal, match="at most 10000"):
+                await intake(fleet).take_array(content)
+        else:
+            await intake(fleet).take_array(content)
+
+
+async def test_an_item_over_the_limit_of_a_message_harms_nobody_else() -> None:
+    async with running_fleet() as fleet:
+        batch = intake(fleet, item_max=400)
+        long = body("r", 2, "Padded", padding="x" * 400)
+        await batch.take_array(b"[" + b",".join([body("r", 1), long, body("r", 3)]) + b"]")
+        result = batch.result(with_outcomes=True)
+
+    assert result.outcomes == ["ignored", None, "held"]
+    assert [(p.index, p.problem.status) for p in result.problems] == [(1, 413)]
+
+
+async def test_an_item_that_opens_one_gap_too_many_is_its_own_problem() -> None:
+    async with running_fleet(limits=FleetLimits(rocket_runs_max=1)) as fleet:
+        batch = intake(fleet)
+        await batch.take_array(b"[" + body("r", 1) + b"," + body("r", 9) + b"]")
+        result = batch.result(with_outcomes=True)
+
+    assert result.outcomes == ["ignored", None]
+    assert result.problems[0].problem.type == "/problems/too-many-gaps"
+
+
+async def test_a_batch_of_which_one_part_is_in_doubt_gets_no_2xx() -> None:
+    gate = Gate()
+    async with running_fleet(gate=gate, limits=FleetLimits(actors_max=1)) as fleet:
+        with pytest.raises(FleetUnavailable):
+            gate.shut()
+            await intake(fleet).take_array(b"[" + body("a", 1) + b"," + body("b", 1) + b"]")
+        gate.open()
+
+
+async def test_every_invalid_item_is_handed_on_as_it_was_sent() -> None:
+    rejected: list[bytes] = []
+    async with running_fleet() as fleet:
+        await intake(fleet, rejected).take_array(b'[ {"a": 1}, ' + body("r", 1) + b", 7 ]")
+
+    assert rejected == [b'{"a": 1}', b"7"]
+
+
+MALFORMED = [b"[", b"[1,]", b"[{}", b"[]x", b"[nul]", b"\xff[", b"[" * 70_000, b'["\xff"]']
+
+
+@pytest.mark.parametrize("content", MALFORMED)
+async def test_a_malformed_array_is_refused_as_a_whole(content: bytes) -> None:
+    async with running_fleet() as fleet:
+        with pytest.raises(MessageMalformed):
+            await intake(fleet).take_array(content)
+
+
+async def test_a_malformed_line_is_the_problem_of_that_line() -> None:
+    async with running_fleet() as fleet:
+        batch = intake(fleet)
+        content = body("r", 1) + b"\r\n\n{broken\n  \n" + body("r", 2) + b"\n"
+        await batch.take_lines(pieces(content, 7))
+        result = batch.result(with_outcomes=True)
+
+    assert result.outcomes == ["ignored", None, "ignored"]
+    assert json.loads(json.dumps(result.problems[0].problem.status)) == 400
+
+
+@pytest.mark.parametrize(
+    ("content_type", "start", "form"),
+    [
+        (None, b"{}", "single"),
+        ("application/json", b" \n\t[", "array"),
+        ("text/plain", b"[", "array"),
+        ("application/x-ndjson", b"{}", "ndjson"),
+        ("Application/X-NDJSON; charset=utf-8", b"[", "ndjson"),
+        (None, b"", "single"),
+    ],
+)
+def test_the_form_follows_from_type_and_first_byte(
+    content_type: str | None, start: bytes, form: str
+) -> None:
+    assert form_of(content_type, start) == form
