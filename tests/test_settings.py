@@ -12,7 +12,9 @@ from rockets.settings import FIELDS, Durability, LogLevel, Settings, SettingsInv
 BOUNDS: dict[str, tuple[float | None, float]] = {
     "port": (0, 65_535),
     "ask_timeout_s": (None, 3_600),
-    "body_max": (1, 2**30),
+    "message_max": (1, 2**30),
+    "batch_max": (1, 2**30),
+    "bodies_total_max": (1, 2**40),
     "body_pause_s": (None, 3_600),
     "body_total_s": (None, 3_600),
     "send_timeout_s": (None, 3_600),
@@ -142,7 +144,7 @@ def test_a_name_must_not_be_empty(name: str) -> None:
 
 def test_the_file_has_types_and_text_is_no_number_in_it(tmp_path: Path) -> None:
     right = read_settings({}, {}, config=toml(tmp_path, "ask_timeout_s = 5\nport = 0"))
-    wrong = toml(tmp_path, 'port = "80"\nhost = 5\nfresh = 1\nbacklog = [1]\nbody_max = 1.5')
+    wrong = toml(tmp_path, 'port = "80"\nhost = 5\nfresh = 1\nbacklog = [1]\nmessage_max = 1.5')
 
     assert right.ask_timeout_s == 5.0
     assert len(problems(config=wrong)) == 5
@@ -152,10 +154,10 @@ def test_everything_wrong_or_unknown_is_told_at_once_with_its_source(tmp_path: P
     config = toml(tmp_path, "porto = 1\nbacklog = 0\n[section]\nx = 1\n")
     environment = {"ROCKETS_PORTO": "1", "ROCKETS_MAILBOX_MAX": "0"}
 
-    lines = problems({"port": "x", "body_max": "y\nz"}, environment, config)
+    lines = problems({"port": "x", "message_max": "y\nz"}, environment, config)
 
     assert sorted(line.partition(": ")[0] for line in lines) == sorted(
-        [config, config, config, "ROCKETS_PORTO", "ROCKETS_MAILBOX_MAX", "--port", "--body-max"]
+        [config, config, config, "ROCKETS_PORTO", "ROCKETS_MAILBOX_MAX", "--port", "--message-max"]
     )
     assert f"{config}: unknown setting 'porto'" in lines
     assert "ROCKETS_PORTO: unknown setting" in lines

@@ -128,7 +128,7 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
             health=partial(_health, settings, since, stop, writer, fleet, connections),
             wall_clock=_microseconds,
             limits=IntakeLimits(
-                message_max=settings.body_max,
+                message_max=settings.message_max,
                 batch_max=settings.batch_max,
                 ask_timeout_s=settings.ask_timeout_s,
             ),
@@ -138,7 +138,7 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         front = Front(
             connections=connections,
             lend=lender(app, send_timeout_s=settings.send_timeout_s),
-            rules=BatchBodies(settings.body_max, settings.batch_max),
+            rules=BatchBodies(settings.message_max, settings.batch_max),
             limits=FrontLimits(
                 bodies_total_max=settings.bodies_total_max,
                 body_pause_s=settings.body_pause_s,

@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(gt=0, le=3600, description="Seconds from a request's last byte to its answer."),
     ] = 8.0
     # The usual message has 300 bytes; 64 KiB leaves room for any unknown type.
-    body_max: Annotated[
+    message_max: Annotated[
         int, Meta(ge=1, le=2**30, description="Largest body of a message, in bytes.")
     ] = 64 * 1024
     batch_max: Annotated[

@@ -290,7 +290,7 @@ def _stored_message(
     message: Message | None,
     speed: int | msgspec.UnsetType | None = msgspec.UNSET,
 ) -> StoredMessage:
-    received_at = _rfc3339(record.received_at)
+    received_at = rfc3339(record.received_at)
     if message is None:
         return StoredMessage(record.number, UNREADABLE, None, None, received_at, speed)
     payload = _decode_payload(record.body).message
@@ -299,7 +299,8 @@ def _stored_message(
     )
 
 
-def _rfc3339(microseconds: int) -> str:
+def rfc3339(microseconds: int) -> str:
+    """Write a time of the journal, in microseconds since the epoch, in UTC."""
     time = (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
     return time.replace("+00:00", "Z")
 

@@ -3,7 +3,6 @@
 import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -21,6 +20,7 @@ from rockets.actors.anomalies import (
     ListedKind,
 )
 from rockets.actors.anomaly_index import Anomaly
+from rockets.actors.history import rfc3339
 from rockets.actors.rejections import Rejection, Rejections
 from rockets.domain.messages import (
     Channel,
@@ -46,7 +46,6 @@ DECODED_AT_ONCE_BYTES = 16 << 10
 # Within what a journal can number, and without a sign, space or other digits.
 _ID = re.compile("[0-9]{1,18}")
 _CURSOR = re.compile(r"([0-9]{1,18})?\.([0-9]{1,18})?")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RejectionItem(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -252,8 +251,8 @@ def _rejection_item(rejection: Rejection) -> RejectionItem:
         body=text,
         body_base64=encoded,
         count=rejection.count,
-        first_at=_rfc3339(rejection.first_at),
-        last_at=_rfc3339(rejection.last_at),
+        first_at=rfc3339(rejection.first_at),
+        last_at=rfc3339(rejection.last_at),
     )
 
 
@@ -280,7 +279,7 @@ def _anomaly_item(item: Anomaly | Conflict) -> AnomalyItem:
             message_type=refused.message_type,
             kind=CONFLICT,
             message_time=refused.message_time,
-            received_at=_rfc3339(item.received_at),
+            received_at=rfc3339(item.received_at),
             stored=_content(item.stored),
             refused=refused,
         )
@@ -290,7 +289,7 @@ def _anomaly_item(item: Anomaly | Conflict) -> AnomalyItem:
         message_type=item.message_type,
         kind=item.kind,
         message_time=item.time,
-        received_at=_rfc3339(item.received_at),
+        received_at=rfc3339(item.received_at),
     )
 
 
@@ -309,8 +308,3 @@ def _content(body: bytes) -> Content:
     except (MessageInvalid, MessageMalformed):
         return Content(None, None, None)
     return Content(message.message_type, message.time, _decode_body(body).message)
-
-
-def _rfc3339(microseconds: int) -> str:
-    time = (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
-    return time.replace("+00:00", "Z")
