@@ -180,8 +180,10 @@ class ServerProcess:
             return await self.process.wait()
 
 
-def _limit_descriptors(count: int) -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+def _limit_descriptors(soft: int | None, hard: int | None) -> None:
+    present = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = hard or present[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft or hard, hard))
 
 
 @asynccontextmanager
@@ -189,10 +191,15 @@ async def serving(
     directory: Path,
     *flags: str,
     descriptors: int | None = None,
+    soft_descriptors: int | None = None,
     command: Sequence[str] = ("-m", "rockets", "serve"),
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ServerProcess]:
-    """Run a server on a free port with its database in this directory, until the block ends."""
+    """Run a server on a free port with its database in this directory, until the block ends.
+
+    `descriptors` sets both limits, `soft_descriptors` the soft one alone.
+    """
+    limited = descriptors or soft_descriptors
     log = directory / "server.log"
     database = directory / "rockets.db"
     with log.open("ab") as stderr:
@@ -201,7 +208,9 @@ async def serving(
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=environment,
-            preexec_fn=partial(_limit_descriptors, descriptors) if descriptors else None,
+            preexec_fn=partial(_limit_descriptors, soft_descriptors, descriptors)
+            if limited
+            else None,
         )
     try:
         yield ServerProcess(process, await _read_port(process, log), log)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -57,8 +58,11 @@ async def test_the_same_run_again_is_all_duplicates_and_changes_nothing(tmp_path
         before = await rockets(server)
         output = await launch(server, "--concurrency-level", "20", "--verify")
         after = await rockets(server)
+        async with connected(server.port) as client:
+            fleet: Any = (await client.ask(get("/fleet"))).json
 
     assert after == before
+    assert (fleet["messages"]["received"], fleet["conflicts"]) == (5_000, 0)
     assert figure(output, "2xx") == "5000"
 
 

@@ -32,6 +32,7 @@ class Gate:
         self.entered = trio.Event()
         self.opened = trio.Event()
         self.cancelled = False
+        self.give, self.pieces = trio.open_memory_channel[bytes](100)
 
     async def wait(self) -> None:
         self.entered.set()
@@ -56,6 +57,20 @@ def make_app(gate: Gate) -> QuartTrio:
     @app.post("/echo")
     async def echo() -> Response:
         return Response(await request.get_data(), 200)
+
+    @app.post("/messages")
+    async def stream() -> Response:
+        received = b""
+        try:
+            async for piece in request.body:
+                received += piece
+                await gate.give.send(piece)
+                if "early" in request.args:
+                    return Response(b"enough", 413)
+        except trio.Cancelled:
+            gate.cancelled = True
+            raise
+        return Response(received, 200)
 
     @app.get("/wait")
     async def wait() -> Response:
@@ -285,3 +300,99 @@ async def test_the_answer_to_head_has_no_body_and_the_connection_goes_on() -> No
 
         assert (head.status, head.headers["content-length"]) == (200, "6")
         assert (await client.ask(get("/wait"))).body == b"waited"
+
+
+# --- a body that is lent while it arrives ---
+
+NDJSON = "Content-Type: application/x-ndjson"
+LINES = [b'{"a": 1}\n', b'{"b": ', b"2}\n", b"c" * 100_000 + b"\n", b'{"d": 3}']
+
+
+async def arrives(server: Server, piece: bytes) -> None:
+    """Wait until the handler has been given this much."""
+    received = b""
+    with trio.fail_after(20):
+        while len(received) < len(piece):
+            received += await server.gate.pieces.receive()
+    assert received == piece
+
+
+async def test_a_body_in_pieces_reaches_the_handler_piece_by_piece() -> None:
+    content = b"".join(LINES)
+    head = post(content, NDJSON, target="/messages").removesuffix(content)
+    async with lending() as server, connected(server.port) as client:
+        for _ in range(2):
+            await client.stream.send_all(head + LINES[0])
+            await arrives(server, LINES[0])
+            for piece in LINES[1:]:
+                await client.stream.send_all(piece)
+                await arrives(server, piece)
+
+            reply = await client.read()
+
+            assert (reply.status, reply.body) == (200, content)
+        assert (await client.ask(post(b"after", target="/echo"))).body == b"after"
+
+
+async def test_a_body_of_which_nothing_comes_with_the_head_reaches_the_handler() -> None:
+    content = b"".join(LINES)
+    head = post(content, NDJSON, target="/messages").removesuffix(content)
+    async with lending() as server, connected(server.port) as client:
+        await client.stream.send_all(head)
+        await wait_all_tasks_blocked()
+        await client.stream.send_all(content)
+
+        assert (await client.read()).body == content
+        assert (await client.ask(post(b"after", target="/echo"))).body == b"after"
+
+
+async def test_what_follows_the_last_piece_of_a_body_is_the_next_request() -> None:
+    content = b"".join(LINES)
+    request = post(content, NDJSON, target="/messages")
+    cut = len(request) - len(content) + len(LINES[0])
+    async with lending() as server, connected(server.port) as client:
+        await client.stream.send_all(request[:cut])
+        await arrives(server, LINES[0])
+        await client.stream.send_all(request[cut:] + post(b"after", target="/echo"))
+
+        assert (await client.read()).body == content
+        assert (await client.read()).body == b"after"
+
+
+async def leave(client: Client, how: str) -> None:
+    """End the connection: close it, close its sending half alone, or reset it."""
+    if how == "half":
+        await client.stream.send_eof()
+        await client.wait_closed()
+    elif how == "reset":
+        client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1" + b"\0" * 7)
+    await client.stream.aclose()
+
+
+@pytest.mark.parametrize("how", ["closed", "half", "reset"])
+async def test_a_peer_that_leaves_in_the_middle_of_its_body_ends_its_handler_alone(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = post(b"".join(LINES), NDJSON, target="/messages")
+    with capture_logs() as logs:
+        async with lending() as server, connected(server.port) as neighbour:
+            async with connected(server.port) as client:
+                await client.stream.send_all(request[:-50_000])
+                await server.gate.pieces.receive()
+                await leave(client, how)
+            await wait_all_tasks_blocked()
+
+            assert (await neighbour.ask(post(b"on", target="/echo"))).body == b"on"
+    assert server.gate.cancelled
+    assert (logs, caplog.records) == ([], [])
+
+
+async def test_an_answer_before_the_end_of_the_body_closes_the_connection() -> None:
+    request = post(b"".join(LINES), NDJSON, target="/messages?early")
+    async with lending() as server, connected(server.port) as client:
+        reply = await client.ask(request[:-50_000])
+
+        assert (reply.status, reply.body) == (413, b"enough")
+        assert await client.wait_closed() == b""
+        await client.stream.send_all(request[-50_000:] + get("/wait"))  # dropped
+    assert not server.gate.entered.is_set()

@@ -498,14 +498,40 @@ async def test_a_database_that_cannot_be_made_is_one_line(tmp_path: Path) -> Non
     assert str(tmp_path / "none" / "rockets.db") in lines[0]
 
 
-async def test_too_few_descriptors_are_one_line(tmp_path: Path) -> None:
-    command = f"ulimit -n 100; exec {sys.executable} -m rockets serve --port 0 --database d"
+@pytest.mark.parametrize("count", [100, 127])
+async def test_too_few_descriptors_are_one_line(count: int, tmp_path: Path) -> None:
+    command = f"ulimit -n {count}; exec {sys.executable} -m rockets serve --port 0 --database d"
     done = await trio.run_process(
         command, shell=True, capture_stderr=True, check=False, cwd=tmp_path
     )
 
     assert done.returncode == 2
-    assert done.stderr == (b"rockets serve: the descriptor limit is 100; at least 128 are needed\n")
+    [line] = done.stderr.decode().splitlines()
+    assert line == f"rockets serve: the descriptor limit is {count}; at least 128 are needed"
+
+
+@pytest.mark.parametrize("count", [128, 129])
+async def test_the_least_number_of_descriptors_is_enough(count: int, tmp_path: Path) -> None:
+    async with serving(tmp_path, descriptors=count) as server:
+        assert await serves(server)
+        [warning] = server.events("descriptors_few")
+
+    assert (warning["limit"], warning["connections"]) == (count, count - 64)
+
+
+def open_files_limits(pid: int) -> tuple[str, str]:
+    """Read the soft and the hard limit of descriptors of a process."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith("Max open files")]
+    soft, hard = line.removeprefix("Max open files").split()[:2]
+    return soft, hard
+
+
+async def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one(tmp_path: Path) -> None:
+    hard = open_files_limits(os.getpid())[1]
+    async with serving(tmp_path, soft_descriptors=100) as server:
+        assert await serves(server)
+        assert open_files_limits(server.process.pid) == (hard, hard)
 
 
 @pytest.mark.parametrize("flags", [(), ("--fresh",)])

@@ -27,8 +27,8 @@ BOUNDS: dict[str, tuple[float | None, float]] = {
     "mailbox_max": (1, 100_000),
     "actors_max": (1, 1_000_000),
     "actor_idle_s": (None, 86_400),
-    "rocket_runs_max": (1, 10_000_000),
-    "total_runs_max": (1, 100_000_000),
+    "rocket_gaps_max": (1, 10_000_000),
+    "total_gaps_max": (1, 100_000_000),
     "shutdown_grace_s": (None, 3_600),
 }
 WORDS: dict[str, tuple[str, ...]] = {

@@ -15,6 +15,7 @@ Hypercorn's version is pinned; `tests/test_lending.py` holds the seam.
 """
 
 import logging
+from contextlib import aclosing
 from functools import partial
 
 import structlog
@@ -27,7 +28,9 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 
-from rockets.web.connections import Connection
+from rockets.web.body_stream import BodyStream
+from rockets.web.connections import Connection, PeerGone
+from rockets.web.framing import FramingError
 from rockets.web.front import Lender, Lent
 
 log = structlog.get_logger()
@@ -66,23 +69,26 @@ async def _lend(
     connection: Connection,
     *,
     send_timeout_s: float,
-    body_left: int = 0,
+    stream: BodyStream | None = None,
 ) -> Lent:
-    loan = _Loan(connection, send_timeout_s=send_timeout_s, body_left=body_left)
+    loan = _Loan(connection, send_timeout_s=send_timeout_s, stream=stream)
     return await loan.run(app, config, context, request)
 
 
 class _Loan:
     """One lent request."""
 
-    def __init__(self, connection: Connection, *, send_timeout_s: float, body_left: int) -> None:
+    def __init__(
+        self, connection: Connection, *, send_timeout_s: float, stream: BodyStream | None
+    ) -> None:
         self._connection = connection
-        self._body_left = body_left
+        self._stream = stream
         self._send_timeout_s = send_timeout_s
         self._scope = trio.CancelScope()
         self._send_lock = trio.Lock()  # two tasks of Hypercorn may write: answer and error
         self._answered = self._started = self._keep = False
         self._rest = b""
+        self._refused: FramingError | None = None
 
     async def run(
         self, app: ASGIWrapper, config: Config, context: WorkerContext, request: bytes
@@ -119,23 +125,23 @@ class _Loan:
             started=self._started,
             keep=self._keep,
             rest=self._rest,
+            refused=self._refused,
         )
 
     async def _pass_on_body(self, protocol: H11Protocol) -> bool:
-        """Hand the rest of the body over as it arrives; False when the peer leaves before its end.
-
-        How long it may take is the handler's to say: it is the one that waits.
-        """
-        while self._body_left:
-            try:
-                data = await self._connection.stream.receive_some(READ_AHEAD_MAX)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return False
-            if not data:
-                return False
-            mine, self._rest = bytes(data[: self._body_left]), bytes(data[self._body_left :])
-            self._body_left -= len(mine)
-            await protocol.handle(RawData(mine))
+        """Hand a streamed body over as it arrives; False when it breaks off before its end."""
+        if self._stream is None:
+            return True
+        try:
+            async with aclosing(self._stream.pieces()) as pieces:
+                async for piece in pieces:
+                    await protocol.handle(RawData(piece))
+        except (PeerGone, trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        except FramingError as error:
+            self._refused = error
+            return False
+        self._rest = self._stream.rest
         return True
 
     async def _watch(self) -> None:

@@ -108,6 +108,7 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         _open_hops(settings) as (write, read),
         _open_journal(settings, write) as journal,
         open_writer(journal, write=write, read=read) as writer,
+        _watched(writer, stop),
         open_fleet(journal=writer, read_model=read_model, limits=_fleet_limits(settings)) as fleet,
         open_rejections(writer, wall_clock=_microseconds) as rejections,
     ):
@@ -141,26 +142,25 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
             rules=BatchBodies(settings.message_max, settings.batch_max),
             limits=FrontLimits(
                 bodies_total_max=settings.bodies_total_max,
+                small_body_max=settings.message_max,
                 body_pause_s=settings.body_pause_s,
                 body_total_s=settings.body_total_s,
                 send_timeout_s=settings.send_timeout_s,
             ),
         )
-        await _run_front(settings, front, connections, writer, stop, started)
+        await _run_front(settings, front, connections, stop, started)
 
 
 async def _run_front(
     settings: Settings,
     front: Front,
     connections: Connections,
-    writer: JournalWriter,
     stop: _Stop,
     started: Callable[[str], None],
 ) -> None:
     """Accept and serve until a stop is requested, then answer what still runs."""
     listeners = await _listen(settings)
     async with trio.open_nursery() as background:
-        background.start_soon(_watch_journal, writer, stop)
         background.start_soon(connections.sweep)
         async with trio.open_nursery() as serving:
             async with trio.open_nursery() as accepting:
@@ -228,8 +228,23 @@ async def _cut_off(
     serving.cancel()
 
 
+@asynccontextmanager
+async def _watched(writer: JournalWriter, stop: _Stop) -> AsyncIterator[None]:
+    """Stop the process when the journal fails, also while the last batches are being committed."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_journal, writer, stop)
+        yield
+        nursery.cancel_scope.cancel()
+    if writer.failure is not None and not stop.failed.is_set():
+        _tell_failure(writer, stop)
+
+
 async def _watch_journal(writer: JournalWriter, stop: _Stop) -> None:
     await writer.wait_failed()
+    _tell_failure(writer, stop)
+
+
+def _tell_failure(writer: JournalWriter, stop: _Stop) -> None:
     log.critical("journal_failed", reason=str(writer.failure))
     stop.fail()
 
@@ -275,7 +290,12 @@ def _url(listener: trio.SocketListener) -> str:
 def _connections_max(wanted: int) -> int:
     """Raise the soft descriptor limit to the hard one and say how many connections fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
+    if hard == resource.RLIM_INFINITY:
+        # No limit to raise to; some systems refuse an unlimited soft one.
+        if soft != resource.RLIM_INFINITY:
+            wished = max(soft, wanted + DESCRIPTORS_RESERVED)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wished, hard))
+    elif soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY:
         fitting = hard - DESCRIPTORS_RESERVED
@@ -296,8 +316,8 @@ def _fleet_limits(settings: Settings) -> FleetLimits:
         actors_max=settings.actors_max,
         idle_timeout_s=settings.actor_idle_s,
         waiting_max=settings.requests_waiting_max,
-        rocket_runs_max=settings.rocket_runs_max,
-        total_runs_max=settings.total_runs_max,
+        rocket_gaps_max=settings.rocket_gaps_max,
+        total_gaps_max=settings.total_gaps_max,
     )
 
 
@@ -330,7 +350,7 @@ def _health(
         counts={
             "rockets": fleet_now.rockets,
             "liveActors": fleet_now.live_actors,
-            "runs": fleet_now.runs,
+            "gaps": fleet_now.gaps,
             "actorRestarts": fleet_now.restarts,
             "requestsWaiting": fleet_now.requests_waiting,
             "connections": len(connections),

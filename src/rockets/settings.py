@@ -108,11 +108,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     actor_idle_s: Annotated[
         float, Meta(gt=0, le=86_400, description="Idle time after which an actor ends, seconds.")
     ] = 60.0
-    rocket_runs_max: Annotated[
-        int, Meta(ge=1, le=10_000_000, description="Most runs (gaps + 1) of one rocket.")
+    rocket_gaps_max: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Most runs behind a gap of one rocket.")
     ] = 100_000
-    total_runs_max: Annotated[
-        int, Meta(ge=1, le=100_000_000, description="Most runs of all rockets together.")
+    total_gaps_max: Annotated[
+        int,
+        Meta(ge=1, le=100_000_000, description="Most runs behind a gap of all rockets together."),
     ] = 250_000
     shutdown_grace_s: Annotated[
         float, Meta(gt=0, le=3600, description="Longest time for a clean stop, in seconds.")

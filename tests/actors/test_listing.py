@@ -134,3 +134,28 @@ def test_a_walk_sees_every_unchanged_rocket_once_while_others_change() -> None:
 
     unchanged = {rocket.channel for i, rocket in enumerate(fleet) if i not in changing}
     assert sorted(c for c in seen if c in unchanged) == sorted(unchanged)
+
+
+@pytest.mark.slow
+def test_a_walk_of_ten_thousand_rockets_is_whole_while_a_thousand_change_at_every_page() -> None:
+    randomness = random.Random(5)
+    fleet = [Rocket(Channel(f"{i:05d}"), speed=randomness.randrange(99)) for i in range(10_000)]
+    changing = set(randomness.sample(range(len(fleet)), 1_000))
+    query = ListQuery(sort=(SortBy("speed", True),), limit=1_000)
+    seen: list[str] = []
+    cursor: Cursor | None = None
+
+    while True:
+        page = list_page(fleet, msgspec.structs.replace(query, after=cursor))
+        assert page.total == len(fleet)
+        seen += [rocket.channel for rocket in page.rockets]
+        cursor = page.following
+        if cursor is None:
+            break
+        for index in sorted(changing):
+            speed = randomness.choice([None, *range(99)])
+            fleet[index] = msgspec.structs.replace(fleet[index], speed=speed)
+
+    unchanged = {rocket.channel for i, rocket in enumerate(fleet) if i not in changing}
+    assert sorted(c for c in seen if c in unchanged) == sorted(unchanged)
+    assert len(unchanged) == 9_000

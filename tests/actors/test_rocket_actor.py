@@ -160,17 +160,17 @@ async def test_a_failed_append_changes_nothing_and_the_resend_is_stored(
         with pytest.raises(FleetUnavailable, match="no space"):
             await ask(fleet, message("r", 1, "RocketLaunched"))
         assert fleet.read_model.rocket(Channel("r")) is None
-        assert fleet.statistics().runs == 0
+        assert fleet.statistics().gaps == 0
         [reply] = await ask(fleet, message("r", 1, "RocketLaunched"))
 
     assert reply.outcome == "applied"
 
 
-@pytest.mark.parametrize(("runs", "outcome"), [(2, "held"), (1, None)])
+@pytest.mark.parametrize(("runs", "outcome"), [(1, "held"), (0, None)])
 async def test_too_many_gaps_are_refused_and_closing_one_never_is(
     runs: int, outcome: str | None
 ) -> None:
-    async with running_fleet(limits=FleetLimits(total_runs_max=runs)) as fleet:
+    async with running_fleet(limits=FleetLimits(total_gaps_max=runs)) as fleet:
         await ask(fleet, message("a", 1, "RocketLaunched"))
         [opening] = await ask(fleet, message("b", 5))
         [touching] = await ask(fleet, message("a", 2))

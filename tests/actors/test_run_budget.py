@@ -14,4 +14,4 @@ def test_a_ledger_may_grow_to_its_own_limit_and_by_what_is_left_of_the_total(
     budget = RunBudget(total_max=10, rocket_max=5)
     budget.change(used)
 
-    assert budget.runs_max(mine) == runs_max
+    assert budget.gaps_max(mine) == runs_max

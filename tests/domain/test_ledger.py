@@ -17,7 +17,7 @@ from tests.helpers import message
 
 def take(ledger: Ledger, kept: dict[int, Payload], batch: list[Message]) -> list[str]:
     """Decide and apply a batch as an actor does with a journal that keeps `kept`."""
-    decision = ledger.decide(batch, kept, runs_max=1_000)
+    decision = ledger.decide(batch, kept, gaps_max=1_000)
     outcomes: list[str] = []
     for each, verdict in zip(batch, decision.verdicts, strict=True):
         if verdict == "new":
@@ -52,7 +52,7 @@ def test_deciding_changes_nothing(arrived: list[Message], batch: list[Message]) 
     take(ledger, kept, arrived)
     before = ledger.rocket("latest"), ledger.rocket("settled"), ledger.run_count
 
-    ledger.decide(batch, kept, runs_max=1_000)
+    ledger.decide(batch, kept, gaps_max=1_000)
 
     assert (ledger.rocket("latest"), ledger.rocket("settled"), ledger.run_count) == before
 
@@ -63,12 +63,12 @@ def test_a_decision_says_how_many_runs_its_batch_opens(
 ) -> None:
     ledger, kept = Ledger(Channel(CHANNEL)), dict[int, Payload]()
     take(ledger, kept, arrived)
-    before = ledger.run_count
+    before = ledger.gap_count
 
-    opened = ledger.decide(batch, kept, runs_max=1_000).runs_opened
+    opened = ledger.decide(batch, kept, gaps_max=1_000).gaps_opened
     take(ledger, kept, batch)
 
-    assert ledger.run_count - before == opened
+    assert ledger.gap_count - before == opened
 
 
 def test_outcomes_are_judged_in_the_order_of_arrival() -> None:
@@ -102,23 +102,34 @@ def test_a_message_that_opens_a_run_over_the_limit_is_refused(runs_max: int, ver
     ledger, kept = Ledger(Channel(CHANNEL)), dict[int, Payload]()
     take(ledger, kept, [message(CHANNEL, 2), message(CHANNEL, 4)])
 
-    opening = ledger.decide([message(CHANNEL, 9)], kept, runs_max=runs_max)
+    opening = ledger.decide([message(CHANNEL, 9)], kept, gaps_max=runs_max)
     closing = ledger.decide(
-        [message(CHANNEL, 3), message(CHANNEL, 5), message(CHANNEL, 1)], kept, runs_max=runs_max
+        [message(CHANNEL, 3), message(CHANNEL, 5), message(CHANNEL, 1)], kept, gaps_max=runs_max
     )
 
     assert opening.verdicts == (verdict,)
     assert set(closing.verdicts) == {"new"}
 
 
+def test_a_new_rocket_without_a_gap_is_taken_whatever_the_limit() -> None:
+    ledger = Ledger(Channel(CHANNEL))
+
+    decision = ledger.decide(
+        [message(CHANNEL, 1, "RocketLaunched"), message(CHANNEL, 2)], {}, gaps_max=0
+    )
+
+    assert decision.verdicts == ("new", "new")
+    assert decision.gaps_opened == 0
+
+
 def test_within_a_batch_a_joined_gap_makes_room_for_another() -> None:
     ledger, kept = Ledger(Channel(CHANNEL)), dict[int, Payload]()
     take(ledger, kept, [message(CHANNEL, 2), message(CHANNEL, 4)])
 
-    decision = ledger.decide([message(CHANNEL, 3), message(CHANNEL, 9)], kept, runs_max=2)
+    decision = ledger.decide([message(CHANNEL, 3), message(CHANNEL, 9)], kept, gaps_max=2)
 
     assert decision.verdicts == ("new", "new")
-    assert decision.runs_opened == 0
+    assert decision.gaps_opened == 0
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,23 @@
-"""The real application over a fleet in memory, without sockets."""
+"""The real application over a fleet in memory, without sockets or behind the real front."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import trio
 from quart.typing import TestClientProtocol
 
 from rockets.actors.anomalies import Anomalies
 from rockets.actors.history import History
 from rockets.actors.rejections import open_rejections
 from rockets.journal.base import Journal
+from rockets.lending import lender
 from rockets.web.app import create_app
+from rockets.web.batch import BatchBodies
+from rockets.web.connections import ConnectionLimits, Connections
+from rockets.web.front import Front, FrontLimits
 from rockets.web.messages import IntakeLimits
 from rockets.web.operations import Health
-from tests.actors.fleets import running_fleet
+from tests.actors.fleets import Gate, running_fleet
 
 HEALTH = Health("ok", "0", "memory", "memory", "now", {}, {})
 
@@ -23,10 +28,12 @@ def clock() -> int:
 
 
 @asynccontextmanager
-async def running_app(journal: Journal | None = None) -> AsyncIterator[TestClientProtocol]:
-    """Give a client of the application."""
+async def running_app(
+    journal: Journal | None = None, *, gate: Gate | None = None, health: Health = HEALTH
+) -> AsyncIterator[TestClientProtocol]:
+    """Give a client of the application; a gate holds its commits back."""
     async with (
-        running_fleet(journal) as fleet,
+        running_fleet(journal, gate=gate) as fleet,
         open_rejections(fleet._journal, wall_clock=clock) as rejections,
     ):
         app = create_app(
@@ -34,13 +41,30 @@ async def running_app(journal: Journal | None = None) -> AsyncIterator[TestClien
             history=History(fleet._journal, fleet.read_model),
             rejections=rejections,
             anomalies=Anomalies(fleet._journal, fleet.read_model),
-            health=lambda: HEALTH,
+            health=lambda: health,
             wall_clock=clock,
             limits=IntakeLimits(),
             body_pause_s=10,
             body_total_s=60,
         )
         yield app.test_client()
+
+
+@asynccontextmanager
+async def fronted(client: TestClientProtocol) -> AsyncIterator[int]:
+    """Serve the application of this client on a port of this machine; gives the port."""
+    limits = IntakeLimits()
+    front = Front(
+        connections=Connections(ConnectionLimits()),
+        lend=lender(client.app, send_timeout_s=5),
+        rules=BatchBodies(limits.message_max, limits.batch_max),
+        limits=FrontLimits(),
+    )
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, front.serve, [listener])
+        yield listener.socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
 
 
 async def send(client: TestClientProtocol, *bodies: bytes) -> None:

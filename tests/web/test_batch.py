@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from rockets.actors.fleet import Fleet, FleetLimits, FleetUnavailable
 from rockets.domain.messages import MessageInvalid, MessageMalformed, decode_message
+from rockets.journal.base import Appended, JournalFull, Note, Record
 from rockets.journal.memory import MemoryJournal
 from rockets.web.batch import ITEMS_MAX, LINES_PER_PART, BatchIntake, BatchResult, form_of
 from rockets.web.problems import Refusal
@@ -128,16 +130,41 @@ async def test_batches_over_the_same_rockets_in_opposite_order_both_end() -> Non
     assert journal.head() == 60
 
 
+class Appends(MemoryJournal):
+    """A journal that remembers how many records of each stream every append brought."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: dict[str, list[int]] = {}
+
+    def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
+        """Count, then append."""
+        for stream, count in Counter(record.stream for record in records).items():
+            self.of.setdefault(stream, []).append(count)
+        return super().append(records, notes)
+
+
 async def test_each_rocket_gets_its_part_as_one_append() -> None:
-    journal, gate = MemoryJournal(), Gate()
-    async with running_fleet(journal, gate=gate) as fleet:
+    journal = Appends()
+    async with running_fleet(journal) as fleet:
         batch = intake(fleet)
         items = [body(f"r{n % 3}", n // 3 + 1) for n in range(300)]
         await batch.take_array(b"[" + b",".join(items) + b"]")
         assert fleet.statistics().live_actors == 3
 
     assert batch.result(with_outcomes=False).outcomes is None
+    assert journal.of == {"r0": [100], "r1": [100], "r2": [100]}
     assert journal.head() == 300
+
+
+async def test_each_part_of_the_lines_is_one_append_per_rocket() -> None:
+    journal = Appends()
+    lines = [body(f"r{n % 2}", n // 2 + 1) for n in range(LINES_PER_PART + 10)]
+    async with running_fleet(journal) as fleet:
+        await intake(fleet).take_lines(pieces(b"\n".join(lines), 64 * 1024))
+
+    half = LINES_PER_PART // 2
+    assert journal.of == {"r0": [half, 5], "r1": [half, 5]}
 
 
 async def test_lines_are_durable_while_the_rest_is_still_arriving() -> None:
@@ -166,6 +193,46 @@ async def test_a_batch_has_at_most_ten_thousand_items(count: int, refused: bool)
             await intake(fleet).take_array(content)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "refused"), [(9_999, False), (10_000, False), (10_001, True)])
+async def test_lines_are_at_most_ten_thousand_too(count: int, refused: bool) -> None:
+    async with running_fleet() as fleet:
+        batch = intake(fleet)
+        arriving = pieces(b"\n\n" + b"{}\n" * count + b"\n", 64 * 1024)
+        if refused:
+            with pytest.raises(Refusal, match="at most 10000"):
+                await batch.take_lines(arriving)
+        else:
+            await batch.take_lines(arriving)
+
+    assert len(batch.result(with_outcomes=False).problems) == min(count, ITEMS_MAX)
+
+
+def sized(number: int, size: int) -> bytes:
+    """Make a message of exactly this many bytes."""
+    room = size - len(body("r", number, "Padded", padding=""))
+    return body("r", number, "Padded", padding="x" * room)
+
+
+@pytest.mark.parametrize("form", ["array", "lines"])
+@pytest.mark.parametrize(("size", "problems"), [(399, []), (400, []), (401, [(1, 413)])])
+async def test_an_item_may_be_as_long_as_the_limit_of_a_message(
+    size: int, problems: list[tuple[int, int]], form: str
+) -> None:
+    items = [body("r", 1), sized(2, size), body("r", 3)]
+    assert len(items[1]) == size
+    async with running_fleet() as fleet:
+        batch = intake(fleet, item_max=400)
+        if form == "array":
+            await batch.take_array(b"[ " + b" , ".join(items) + b" ]")
+        else:
+            await batch.take_lines(pieces(b"\n".join(items), 50))
+        result = batch.result(with_outcomes=True)
+
+    assert [(each.index, each.problem.status) for each in result.problems] == problems
+    assert sum(result.counts.values()) == 3 - len(problems)
+
+
 async def test_an_item_over_the_limit_of_a_message_harms_nobody_else() -> None:
     async with running_fleet() as fleet:
         batch = intake(fleet, item_max=400)
@@ -178,7 +245,7 @@ async def test_an_item_over_the_limit_of_a_message_harms_nobody_else() -> None:
 
 
 async def test_an_item_that_opens_one_gap_too_many_is_its_own_problem() -> None:
-    async with running_fleet(limits=FleetLimits(rocket_runs_max=1)) as fleet:
+    async with running_fleet(limits=FleetLimits(rocket_gaps_max=0)) as fleet:
         batch = intake(fleet)
         await batch.take_array(b"[" + body("r", 1) + b"," + body("r", 9) + b"]")
         result = batch.result(with_outcomes=True)
@@ -187,13 +254,19 @@ async def test_an_item_that_opens_one_gap_too_many_is_its_own_problem() -> None:
     assert result.problems[0].problem.type == "/problems/too-many-gaps"
 
 
+class _FullFor(MemoryJournal):
+    """Has no room for one stream."""
+
+    def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
+        if any(record.stream == "full" for record in records):
+            raise JournalFull("no space")
+        return super().append(records, notes)
+
+
 async def test_a_batch_of_which_one_part_is_in_doubt_gets_no_2xx() -> None:
-    gate = Gate()
-    async with running_fleet(gate=gate, limits=FleetLimits(actors_max=1)) as fleet:
+    async with running_fleet(_FullFor()) as fleet:
         with pytest.raises(FleetUnavailable):
-            gate.shut()
-            await intake(fleet).take_array(b"[" + body("a", 1) + b"," + body("b", 1) + b"]")
-        gate.open()
+            await intake(fleet).take_array(b"[" + body("a", 1) + b"," + body("full", 1) + b"]")
 
 
 async def test_every_invalid_item_is_handed_on_as_it_was_sent() -> None:
@@ -240,3 +313,40 @@ def test_the_form_follows_from_type_and_first_byte(
     content_type: str | None, start: bytes, form: str
 ) -> None:
     assert form_of(content_type, start) == form
+
+
+async def test_a_batch_over_more_rockets_than_may_be_active_is_taken_in_turns() -> None:
+    journal = MemoryJournal()
+    async with running_fleet(journal, limits=FleetLimits(actors_max=4)) as fleet:
+        items = [body(f"r{n}", 1) for n in range(50)]
+        await intake(fleet).take_array(b"[" + b",".join(items) + b"]")
+
+    assert journal.head() == 50
+
+
+async def test_a_long_batch_that_is_sent_again_is_all_duplicates() -> None:
+    items = b"[" + b",".join(body("r", n, by=n) for n in range(1, 2_501)) + b"]"
+    async with running_fleet() as fleet:
+        await intake(fleet).take_array(items)
+        again = intake(fleet)
+        await again.take_array(items)
+
+    assert again.result(with_outcomes=False).counts["duplicate"] == 2_500
+
+
+async def test_an_array_of_crumbs_is_refused_before_it_is_taken_apart() -> None:
+    async with running_fleet() as fleet:
+        with pytest.raises(Refusal, match="at most 10000"):
+            await intake(fleet).take_array(b"[" + b"1," * 4_000_000 + b"1]")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+async def test_a_line_without_an_end_is_one_problem_and_is_not_kept(size: int) -> None:
+    async with running_fleet() as fleet:
+        batch = intake(fleet, item_max=400)
+        content = body("r", 1) + b"\n" + b"x" * 5_000 + b"\n" + body("r", 2)
+        await batch.take_lines(pieces(content, size))
+        result = batch.result(with_outcomes=True)
+
+    assert result.outcomes == ["ignored", None, "ignored"]
+    assert result.problems[0].problem.status == 413

@@ -9,7 +9,9 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rockets.web.batch import BatchBodies
+from rockets.web.body_stream import BodyStream
 from rockets.web.connections import Connection, ConnectionLimits, Connections
+from rockets.web.framing import FramingError
 from rockets.web.front import LINGER_BYTES_MAX, LINGER_S, Front, FrontLimits, Lent
 from tests.helpers import Client, get, post
 
@@ -24,15 +26,18 @@ class Echo:
 
     def __init__(self, **behaviours: Behaviour) -> None:
         self.requests: list[bytes] = []
-        self.left: list[int] = []
         self._behaviours = behaviours
 
     @property
     def bodies(self) -> list[bytes]:
         return [request.partition(b"\r\n\r\n")[2] for request in self.requests]
 
-    async def __call__(self, request: bytes, connection: Connection, *, body_left: int = 0) -> Lent:
-        self.left.append(body_left)
+    async def __call__(
+        self, request: bytes, connection: Connection, *, stream: BodyStream | None = None
+    ) -> Lent:
+        if stream is not None:
+            async for piece in stream.pieces():
+                request += piece
         self.requests.append(request)
         name = request.split(b" ")[1].decode().strip("/")
         if name in self._behaviours:
@@ -512,9 +517,10 @@ async def test_more_bodies_at_once_than_the_memory_has_room_for_are_told_to_come
     async with fronted(Echo(messages=_never)) as front:
         waiting = [front.connect() for _ in range(2)]
         for client in waiting:
-            await client.stream.send_all(_head_of(BATCH_MAX) + b"[")
+            await client.stream.send_all(_head_of(BATCH_MAX) + b"[" + b" " * (BATCH_MAX - 2))
         await wait_all_tasks_blocked()
-        refused = await front.connect().ask(_head_of(BATCH_MAX) + b"[")
+        fitting = await front.connect().ask(post(b"{" + b" " * (LIMIT - 1), target="/elsewhere"))
+        refused = await front.connect().ask(_head_of(BATCH_MAX) + b"[" + b" " * LIMIT)
         for client in waiting:
             await client.stream.aclose()
         await wait_all_tasks_blocked()
@@ -522,7 +528,7 @@ async def test_more_bodies_at_once_than_the_memory_has_room_for_are_told_to_come
 
     assert (refused.status, refused.headers["retry-after"]) == (503, "1")
     assert refused.json["type"] == "/problems/overloaded"
-    assert small.status == 200
+    assert (fitting.status, small.status) == (200, 200)
 
 
 async def _never(connection: Connection) -> Lent:
@@ -533,14 +539,53 @@ def _head_of(size: int) -> bytes:
     return b"POST /messages HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
 
 
-async def test_lines_are_lent_while_they_arrive() -> None:
-    echo = Echo()
-    content = b"{}\n" * 10
-    request = post(content, "Content-Type: application/x-ndjson")
-    async with fronted(echo) as front:
-        client = front.connect()
-        await client.stream.send_all(request[:-20])
-        await client.read()
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_lines_are_lent_while_they_arrive(chunked: bool) -> None:
+    pieces: list[bytes] = []
+    arrived = trio.Event()
 
-    assert echo.left == [20]
-    assert echo.bodies == [content[:-20]]
+    class Taking(Echo):
+        async def __call__(
+            self, request: bytes, connection: Connection, *, stream: BodyStream | None = None
+        ) -> Lent:
+            assert stream is not None
+            async for piece in stream.pieces():
+                pieces.append(piece)
+                arrived.set()
+            await connection.stream.send_all(ok(b"taken"))
+            return Lent(answered=True, started=True, keep=True, rest=stream.rest)
+
+    kind = "Content-Type: application/x-ndjson"
+    request = post(b"{}\n" * 10, kind)
+    if chunked:
+        head = f"POST /messages HTTP/1.1\r\nHost: a\r\n{kind}\r\nTransfer-Encoding: chunked\r\n"
+        request = head.encode() + b"\r\n" + b"3\r\n{}\n\r\n" * 10 + b"0\r\n\r\n"
+    async with fronted(Taking()) as front:
+        client = front.connect()
+        await client.stream.send_all(request[:-8])
+        await arrived.wait()
+        assert front.connections.statistics().receiving == 1
+        reply = await client.ask(request[-8:])
+
+    assert reply.body == b"taken"
+    assert len(pieces) > 1
+    assert b"".join(pieces).endswith(b"0\r\n\r\n" if chunked else b"{}\n")
+
+
+async def test_a_stream_that_breaks_off_is_refused() -> None:
+    class Breaking(Echo):
+        async def __call__(
+            self, request: bytes, connection: Connection, *, stream: BodyStream | None = None
+        ) -> Lent:
+            assert stream is not None
+            with pytest.raises(FramingError) as raised:
+                async for _ in stream.pieces():
+                    pass
+            return Lent(answered=False, started=False, keep=False, rest=b"", refused=raised.value)
+
+    head = b"POST /messages HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n"
+    async with fronted(Breaking()) as front:
+        client = front.connect()
+        reply = await client.ask(head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcX\r\n")
+
+    assert reply.status == 400

@@ -1,5 +1,13 @@
 """Who is responsible: the only mutable state about rockets.
 
-`rocket_actor` is one rocket's loop, `fleet` finds, starts, supervises and passivates the actors,
-`run_budget` counts the open runs of all rockets, `read_model` is what readers see.
+- `rocket_actor`: one rocket's loop.
+- `fleet`: finds, starts, supervises and passivates the actors.
+- `run_budget`: counts the open runs of all rockets.
+- `read_model`: what readers see.
+- `listing`: lists of rockets, filtered, sorted and paged.
+- `fleet_summary`: the whole fleet in numbers.
+- `history`: the stored messages of one rocket, and the rocket as it was.
+- `anomalies`: messages that changed nothing, and conflicts.
+- `anomaly_index`: finds the first of these in the journal.
+- `rejections`: keeps refused bodies and gives them back.
 """

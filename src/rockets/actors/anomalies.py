@@ -36,7 +36,7 @@ LEDGERS_AT_ONCE = 2_000
 REQUEST_S = 2.0
 """A request reads for so long; what it has found is kept, so the next one gets further."""
 
-PAGE_BYTES_MAX = 4 << 20
+PAGE_BYTES_MAX = 1 << 20
 """A page ends where the bodies of its conflicts get larger."""
 
 

@@ -29,6 +29,10 @@ log = structlog.get_logger()
 
 REPLAY_SLICE = 2_000
 
+# A batch has so many rockets at work at once; the next ones follow when these have answered, so
+# that one batch never needs all the actors there may be.
+ROCKETS_AT_ONCE = 1_000
+
 # A rocket whose actor crashed this often in a minute is left alone until the minute is over.
 CRASHES_MAX = 5
 CRASH_WINDOW_S = 60.0
@@ -43,7 +47,7 @@ class FleetStatistics(msgspec.Struct, frozen=True):
 
     rockets: int
     live_actors: int
-    runs: int
+    gaps: int
     restarts: int
     requests_waiting: int
 
@@ -55,8 +59,8 @@ class FleetLimits(msgspec.Struct, frozen=True):
     actors_max: int = 10_000
     idle_timeout_s: float = 60.0
     waiting_max: int = 4_096
-    rocket_runs_max: int = 100_000
-    total_runs_max: int = 250_000
+    rocket_gaps_max: int = 100_000
+    total_gaps_max: int = 250_000
 
 
 class _Entry:
@@ -97,7 +101,7 @@ class Fleet:
         self._nursery = nursery
         self._journal = journal
         self._limits = limits
-        self._budget = RunBudget(total_max=limits.total_runs_max, rocket_max=limits.rocket_runs_max)
+        self._budget = RunBudget(total_max=limits.total_gaps_max, rocket_max=limits.rocket_gaps_max)
         # Least recently used first.
         self._entries: OrderedDict[Channel, _Entry] = OrderedDict()
         self._crashes: dict[Channel, deque[float]] = {}
@@ -131,14 +135,17 @@ class Fleet:
         for place, message in enumerate(messages):
             places.setdefault(message.channel, []).append(place)
         replies: dict[int, Reply] = {}
+        rockets = list(places.items())
+        at_once = max(1, min(ROCKETS_AT_ONCE, self._limits.actors_max // 2))
         with self._counted():
-            parts = []
-            for channel, mine in places.items():
-                part = Part([messages[place] for place in mine], received_at)
-                await self._put(channel, part)
-                parts.append((mine, part))
-            for mine, part in parts:
-                replies |= zip(mine, await _replies(part), strict=True)
+            for start in range(0, len(rockets), at_once):
+                parts = []
+                for channel, mine in rockets[start : start + at_once]:
+                    part = Part([messages[place] for place in mine], received_at)
+                    await self._put(channel, part)
+                    parts.append((mine, part))
+                for mine, part in parts:
+                    replies |= zip(mine, await _replies(part), strict=True)
         return [replies[place] for place in range(len(messages))]
 
     def statistics(self) -> FleetStatistics:
@@ -146,7 +153,7 @@ class Fleet:
         return FleetStatistics(
             rockets=len(self.read_model),
             live_actors=len(self._entries),
-            runs=self._budget.used,
+            gaps=self._budget.used,
             restarts=self._restarts,
             requests_waiting=self._waiting,
         )
@@ -286,7 +293,7 @@ class Fleet:
             if stream in ledgers:
                 ledgers[Channel(stream)].conflicts = conflicts
         for ledger in ledgers.values():
-            self._budget.change(ledger.run_count)
+            self._budget.change(ledger.gap_count)
             self.read_model.publish(ledger)
         return count
 

@@ -40,7 +40,7 @@ READ_RECORDS = 200
 SLICE_BYTES = 16 * 1024
 
 # A page is built and sent whole, so it ends early where its payloads grow beyond this.
-PAGE_BYTES_MAX = 8 * 1024 * 1024
+PAGE_BYTES_MAX = 1 << 20
 
 # Each scan takes its slice whenever the loop comes round to it: with many at once a message
 # would wait for all of them, so the rest of the scans wait instead.

@@ -32,7 +32,7 @@ BODY_MAX = 64 << 10
 """The limit of a single message; of longer items of a batch nothing is kept."""
 
 READ_BODIES_MAX = 64
-PAGE_BYTES_MAX = 4 << 20
+PAGE_BYTES_MAX = 1 << 20
 """A page ends where its bodies get larger, so that an answer stays small whatever was sent."""
 
 SETTLE_S = 1.0

@@ -149,10 +149,10 @@ class RocketActor:
             decision = ledger.decide(
                 [message for _, message in messages],
                 stored,
-                runs_max=self._budget.runs_max(ledger.run_count),
+                gaps_max=self._budget.gaps_max(ledger.gap_count),
             )
             records, notes = _to_append(messages, decision.verdicts)
-            reserved = max(0, decision.runs_opened)
+            reserved = max(0, decision.gaps_opened)
             self._budget.change(reserved)
             appended = await self._journal.append(records, notes) if records or notes else None
         except JournalError as error:
@@ -181,7 +181,7 @@ class RocketActor:
     ) -> list[Reply]:
         """Change the ledger by what the journal holds; give one reply per message."""
         ledger = self.ledger
-        runs_before = ledger.run_count
+        gaps_before = ledger.gap_count
         replies: list[Reply] = []
         index = 0
         try:
@@ -196,7 +196,7 @@ class RocketActor:
                 replies.append(Reply(outcome, ledger.settled_through))
         finally:
             # Also after a crash: the restore counts from what this ledger really holds.
-            self._budget.change(ledger.run_count - runs_before)
+            self._budget.change(ledger.gap_count - gaps_before)
         if appended is not None:
             ledger.conflicts += sum(appended.notes_new)
         return replies
@@ -222,21 +222,27 @@ class RocketActor:
     async def _stored_contents(self, messages: Sequence[Message]) -> dict[int, Payload]:
         """Get the content of the numbers that are stored already, from memory or the journal."""
         stored: dict[int, Payload] = {}
+        unread: set[int] = set()
         for message in messages:
             number = message.number
-            if number in stored or not self.ledger.knows(number):
-                continue
-            payload = self._recent.get(number)
-            if payload is None:
-                payload = await self._read_content(number)
-                self._remember(number, payload)
-            stored[number] = payload
+            if self.ledger.knows(number):
+                payload = self._recent.get(number)
+                if payload is None:
+                    unread.add(number)
+                else:
+                    stored[number] = payload
+        for first, last in _ranges(sorted(unread)):
+            for start in range(first, last + 1, RESTORE_SLICE):
+                end = min(last, start + RESTORE_SLICE - 1)
+                records = await self._journal.read(
+                    self.ledger.channel, start, end, limit=RESTORE_SLICE
+                )
+                wanted = end - start + 1
+                assert len(records) == wanted, "the ledger knows what the journal does not hold"
+                for record in records:
+                    stored[record.number] = payload = decode_stored(record.body)[0]
+                    self._remember(record.number, payload)
         return stored
-
-    async def _read_content(self, number: int) -> Payload:
-        records = await self._journal.read(self.ledger.channel, number, number, limit=1)
-        assert records, "the ledger knows a number that the journal does not hold"
-        return decode_stored(records[0].body)[0]
 
     def _remember(self, number: int, payload: Payload) -> None:
         recent = self._recent
@@ -257,7 +263,7 @@ class RocketActor:
             if len(records) < RESTORE_SLICE:
                 break
             following = records[-1].number + 1
-        self._budget.change(ledger.run_count - self.ledger.run_count)
+        self._budget.change(ledger.gap_count - self.ledger.gap_count)
         self.ledger = ledger
         if ledger.run_count:
             self._publish(ledger)
@@ -273,6 +279,17 @@ def decode_stored(body: bytes) -> tuple[Payload, str]:
     except (MessageInvalid, MessageMalformed):
         return UnknownMessage("unreadable", "{}"), "1970-01-01T00:00:00Z"
     return message.payload, message.time
+
+
+def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
+    """Join ascending numbers that follow one another, for few reads."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return ranges
 
 
 def _to_append(

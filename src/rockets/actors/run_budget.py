@@ -1,6 +1,7 @@
-"""How many runs all ledgers hold together, so that gaps cannot use up the memory.
+"""How many runs behind a gap all ledgers hold together, so that gaps cannot use up the memory.
 
-A run costs about 300 bytes, so the limits of `settings` bound the ledgers at some 75 MB.
+Such a run costs about 300 bytes, so the limits of `settings` bound them at some 75 MB.
+The run that starts at number 1 does not count: a rocket without a gap costs nothing here.
 """
 
 
@@ -12,9 +13,9 @@ class RunBudget:
         self._rocket_max = rocket_max
         self.used = 0
 
-    def runs_max(self, run_count: int) -> int:
-        """Say how many runs a ledger that has `run_count` now may have."""
-        return min(self._rocket_max, run_count + max(0, self._total_max - self.used))
+    def gaps_max(self, gap_count: int) -> int:
+        """Say how many runs behind a gap a ledger that has `gap_count` now may have."""
+        return min(self._rocket_max, gap_count + max(0, self._total_max - self.used))
 
     def change(self, runs: int) -> None:
         """Count runs opened (positive) or closed (negative)."""

@@ -22,10 +22,10 @@ Outcome = Literal["applied", "held", "ignored", "duplicate", "conflict"]
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What may be done with a batch: a verdict per message, and how many runs it would open."""
+    """What may be done with a batch: a verdict per message, and how many gaps it would open."""
 
     verdicts: tuple[Verdict, ...]
-    runs_opened: int
+    gaps_opened: int
 
 
 class Ledger:
@@ -66,12 +66,12 @@ class Ledger:
         return index >= 0 and number <= self._ends[index]
 
     def decide(
-        self, messages: Sequence[Message], stored: Mapping[int, Payload], *, runs_max: int
+        self, messages: Sequence[Message], stored: Mapping[int, Payload], *, gaps_max: int
     ) -> Decision:
         """Judge a batch in its order; `stored` holds the content of each number already stored.
 
-        A message that would open a run over `runs_max` is refused; one that touches a run, of the
-        ledger or of this batch, never is.
+        A message that would open a run behind a gap over `gaps_max` is refused; one that touches a
+        run, of the ledger or of this batch, never is, nor is number 1, which no gap comes before.
         """
         batch: dict[int, Payload] = {}
         verdicts: list[Verdict] = []
@@ -83,10 +83,10 @@ class Ledger:
             elif self.knows(number):
                 verdicts.append("duplicate" if stored[number] == payload else "conflict")
             else:
-                before = number - 1 in batch or self.knows(number - 1)
+                before = number == 1 or number - 1 in batch or self.knows(number - 1)
                 after = number + 1 in batch or self.knows(number + 1)
                 change = 1 - before - after
-                if change > 0 and self.run_count + opened >= runs_max:
+                if change > 0 and self.gap_count + opened >= gaps_max:
                     verdicts.append("tooManyGaps")
                     continue
                 opened += change

@@ -1,6 +1,24 @@
 """How the world speaks to the service.
 
-`front` owns the connections (`connections` counts and closes them, `framing` reads heads and
-bodies), `app` is the Quart application with the routes of `messages`, `rockets` and `operations`,
-and `problems` makes every error answer.
+In front of Quart, where a request is bytes:
+
+- `front`: owns the connections and reads requests; `connections` counts and closes them.
+- `framing`: reads heads and bodies; `body_budget` counts the bytes of bodies.
+- `body_stream`: the body of a stream of lines, read while the first lines are taken.
+
+The Quart application and its routes:
+
+- `app`: mounts every route and answers every error.
+- `messages`, `batch`: `POST /messages`, one message or many.
+- `rockets`, `history`, `fleet`: rockets, their stored messages, and all of them in numbers.
+- `notes`: anomalies, rejections and retries.
+- `operations`: health, for people and orchestrators.
+- `openapi`, `swagger_ui`: the API's own description, made from the table in `routes` and `route`.
+- `problem_pages`: a page for every problem.
+
+What they share:
+
+- `problems`: makes every error answer.
+- `parameters`: checks query parameters.
+- `conditional`: ETags and 304; `pages`: answers that never change.
 """

@@ -57,7 +57,7 @@ def create_app(
     """Build the application; `wall_clock` gives microseconds since the epoch."""
     app = QuartTrio("rockets", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.batch_max
-    # The front has read the whole body before it lends the request.
+    # The front has read the whole body before it lends the request, but of a stream of lines.
     app.config["BODY_TIMEOUT"] = body_pause_s
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False

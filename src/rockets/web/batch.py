@@ -34,6 +34,10 @@ _JSON_WHITE_SPACE = b" \t\r\n"
 _FIRST = re.compile(rb"[ \t\r\n]*+([^ \t\r\n])")
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 
+# The shortest item and its comma, such as `1,`, have two bytes: so many of them would become half
+# a gigabyte of small objects before they could be counted. A valid message has ten times this.
+ITEM_BYTES_MIN = 16
+
 
 class ItemProblem(msgspec.Struct, frozen=True):
     """What was wrong with one item of a batch; the index counts from 0."""
@@ -68,13 +72,18 @@ class BatchBodies(msgspec.Struct, frozen=True):
     batch_max: int
 
     def body_max(self, head: Head, start: bytes | bytearray) -> int:
-        """Give the limit; as long as nothing but white space is known it may be a batch."""
+        """Give the limit; what begins with more white space than a message has room for is none.
+
+        It looks at the start alone, since it is asked again whenever more has arrived.
+        """
         if head.method != b"POST" or head.path != b"/messages":
             return self.message_max
         if self.streams(head):
             return self.batch_max
-        known = _FIRST.match(start)
-        return self.batch_max if known is None or known[1] == b"[" else self.message_max
+        known = _FIRST.match(start[: self.message_max])
+        if known is None:
+            return self.batch_max if len(start) <= self.message_max else self.message_max
+        return self.batch_max if known[1] == b"[" else self.message_max
 
     def streams(self, head: Head) -> bool:
         """Say whether the body is taken line by line."""
@@ -108,26 +117,25 @@ class BatchIntake:
         """Take a whole JSON array; a malformed one is refused as a whole."""
         try:
             body.decode()
+            _refuse_crumbs(body)
             items = _ITEMS.decode(body)
         except UnicodeDecodeError as error:
             raise MessageMalformed("the body is not UTF-8") from error
         except (msgspec.DecodeError, RecursionError) as error:
             raise MessageMalformed("the body is not a JSON array") from error
+        self._check_count(len(items))
         await self._take([bytes(item) for item in items])
 
     async def take_lines(self, pieces: AsyncIterator[bytes]) -> None:
         """Take NDJSON as it arrives; blank lines are passed over."""
-        lines: list[bytes] = []
-        rest = b""
+        lines = _Lines(self._item_max)
         async for piece in pieces:
-            *whole, rest = (rest + piece).split(b"\n")
-            lines += [line for line in whole if line.strip(_JSON_WHITE_SPACE)]
-            while len(lines) >= LINES_PER_PART:
-                await self._take(lines[:LINES_PER_PART])
-                del lines[:LINES_PER_PART]
-        if rest.strip(_JSON_WHITE_SPACE):
-            lines.append(rest)
-        await self._take(lines)
+            lines.add(piece)
+            while len(lines.whole) >= LINES_PER_PART:
+                await self._take(lines.whole[:LINES_PER_PART])
+                del lines.whole[:LINES_PER_PART]
+        lines.end()
+        await self._take(lines.whole)
 
     def result(self, *, with_outcomes: bool) -> BatchResult:
         """Give the answer."""
@@ -141,8 +149,7 @@ class BatchIntake:
     async def _take(self, items: Sequence[bytes]) -> None:
         """Take the next items; returns when the valid ones are durable."""
         first = len(self._outcomes)
-        if first + len(items) > ITEMS_MAX:
-            raise Refusal("content-too-large", f"a batch has at most {ITEMS_MAX} messages")
+        self._check_count(len(items))
         messages: dict[int, Message] = {}
         for index, item in enumerate(items, first):
             if index % DECODED_AT_ONCE == DECODED_AT_ONCE - 1:
@@ -160,6 +167,10 @@ class BatchIntake:
                 self._add_problem(index, gaps)
         self._problems.sort(key=lambda problem: problem.index)
 
+    def _check_count(self, more: int) -> None:
+        if len(self._outcomes) + more > ITEMS_MAX:
+            raise Refusal("content-too-large", f"a batch has at most {ITEMS_MAX} messages")
+
     def _decode(self, item: bytes) -> Message:
         if len(item) > self._item_max:
             raise Refusal("content-too-large", f"the message is over {self._item_max} bytes")
@@ -176,3 +187,43 @@ class BatchIntake:
             refused.name, refused.detail, request_id=self._request_id, errors=refused.errors
         )
         self._problems.append(ItemProblem(index, body))
+
+
+def _refuse_crumbs(body: bytes) -> None:
+    """Refuse an array that must have far too many items before any of them is made.
+
+    With more commas than a quarter of the bytes it is not made of messages: no JSON text that
+    describes one has as many.
+    """
+    if len(body) > ITEMS_MAX * ITEM_BYTES_MIN and body.count(b",") * 4 > len(body):
+        raise Refusal("content-too-large", f"a batch has at most {ITEMS_MAX} messages")
+
+
+class _Lines:
+    """Cuts what arrives into lines, without looking at any byte twice.
+
+    Of a line over the limit only so much is kept as shows that it is.
+    """
+
+    def __init__(self, line_max: int) -> None:
+        self.whole: list[bytes] = []
+        self._line_max = line_max
+        self._begun = bytearray()
+
+    def add(self, piece: bytes) -> None:
+        """Take the next piece."""
+        *ends, begin = piece.split(b"\n")
+        for end in ends:
+            self._grow(end)
+            self.end()
+        self._grow(begin)
+
+    def end(self) -> None:
+        """End the line that has begun, if it holds anything."""
+        if self._begun.strip(_JSON_WHITE_SPACE):
+            self.whole.append(bytes(self._begun))
+        self._begun.clear()
+
+    def _grow(self, piece: bytes) -> None:
+        # A line may end with a CR that does not count; what is over is cut off one byte behind.
+        self._begun += piece[: self._line_max + 2 - len(self._begun)]

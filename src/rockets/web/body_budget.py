@@ -6,10 +6,15 @@ from rockets.web.framing import FramingError
 
 
 class BodyBudget:
-    """Counts the bytes held; `hold` gives one request its share."""
+    """Counts the bytes held; `hold` gives one request its share.
 
-    def __init__(self, total_max: int) -> None:
+    A body of the size of a message is always let in, so that large ones never shut the small out:
+    the limit of connections bounds those.
+    """
+
+    def __init__(self, total_max: int, *, small_max: int = 0) -> None:
         self._total_max = total_max
+        self.small_max = small_max
         self.used = 0
 
     def hold(self) -> "Holding":
@@ -45,5 +50,7 @@ class Holding:
 
     def grow_to(self, size: int) -> None:
         """Hold this many bytes from now on; FramingError where there is no room."""
+        if size <= self._budget.small_max:
+            return
         self._budget.change(size - self._size)
         self._size = size

@@ -21,6 +21,10 @@ Phase = Literal["reading", "receiving", "busy", "idle"]
 SWEEP_INTERVAL_S = 0.25
 
 
+class PeerGone(Exception):
+    """The peer closed before its request was complete: there is nobody to answer."""
+
+
 class ConnectionLimits(msgspec.Struct, frozen=True):
     """The bounds of the connections; `settings` explains the values."""
 

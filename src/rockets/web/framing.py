@@ -83,14 +83,16 @@ class Head(msgspec.Struct, frozen=True, gc=False):
                 return value.decode("latin-1")
         return None
 
-    def rebuilt(self, body_length: int, *, keep_alive: bool) -> bytes:
-        """Write the head again for a body of known length, so that only one reading is left."""
+    def rebuilt(self, body_length: int | None, *, keep_alive: bool) -> bytes:
+        """Write the head again, so that only one reading is left; no length means chunked."""
         version = b"1.1" if self.version_1_1 else b"1.0"
         lines = [self.method + b" " + self.target + b" HTTP/" + version]
         if self.host or self.version_1_1:
             lines.append(b"host: " + self.host)
         lines += [name + b": " + value for name, value in self.headers if name not in _HOP_BY_HOP]
-        if body_length or self.chunked or self.method in {b"POST", b"PUT", b"PATCH"}:
+        if body_length is None:
+            lines.append(b"transfer-encoding: chunked")
+        elif body_length or self.chunked or self.method in {b"POST", b"PUT", b"PATCH"}:
             lines.append(b"content-length: %d" % body_length)
         if not keep_alive:
             lines.append(b"connection: close")
@@ -183,7 +185,7 @@ def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
         return target, None
     match = _ABSOLUTE.fullmatch(target)
-    if match is None or not match[1] or _HOST.fullmatch(match[1]) is None:
+    if match is None or not match[1] or not _is_host(match[1]):
         raise FramingError("bad-request", "the target is neither a path nor an http URL")
     rest = match[2] or b"/"
     return (rest if rest.startswith(b"/") else b"/" + rest), match[1]
@@ -193,9 +195,24 @@ def _host(headers: tuple[tuple[bytes, bytes], ...], *, version_1_1: bool) -> byt
     hosts = [value for name, value in headers if name == b"host"]
     if len(hosts) > 1 or (version_1_1 and not hosts):
         raise FramingError("bad-request", "exactly one Host header is needed")
-    if hosts and _HOST.fullmatch(hosts[0]) is None:
+    if hosts and not _is_host(hosts[0]):
         raise FramingError("bad-request", "the Host header is not a host name")
     return hosts[0] if hosts else b""
+
+
+def _is_host(authority: bytes) -> bool:
+    """Say whether this names a host and perhaps a port.
+
+    The labels must also be ones that IDNA takes: Werkzeug fails on others outside of any handler.
+    """
+    match = _HOST.fullmatch(authority)
+    if match is None:
+        return False
+    try:
+        match[1].decode("ascii").encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _body_framing(
@@ -229,12 +246,34 @@ def _says_close(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
     )
 
 
+class CountedBody:
+    """Takes a body of known length piece by piece."""
+
+    def __init__(self, length: int) -> None:
+        self.body = bytearray()
+        self._left = length
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take bytes; once the body is complete give what comes after it, until then None."""
+        mine = data[: self._left]
+        self.body += mine
+        self._left -= len(mine)
+        return None if self._left else data[len(mine) :]
+
+    def take(self) -> bytes:
+        """Give what has been decoded since the last time, and forget it."""
+        taken = bytes(self.body)
+        self.body.clear()
+        return taken
+
+
 class ChunkedBody:
     """Decodes a chunked body (RFC 9112 §7.1) piece by piece; trailers are read and dropped."""
 
     def __init__(self, *, body_max: int) -> None:
         self.body = bytearray()
-        self._body_max = body_max
+        self._limit = body_max
+        self._body_max = body_max  # less what was taken
         self._buffer = bytearray()
         self._chunk_left = 0
         self._state = "size"
@@ -255,6 +294,13 @@ class ChunkedBody:
             if self._take_line(line):
                 return bytes(self._buffer)
 
+    def take(self) -> bytes:
+        """Give what has been decoded since the last time, and forget it; it still counts."""
+        taken = bytes(self.body)
+        self._body_max -= len(taken)
+        self.body.clear()
+        return taken
+
     def _take_line(self, line: bytes) -> bool:
         """Read one line of framing; True when it was the last one."""
         if self._state == "end":
@@ -268,7 +314,7 @@ class ChunkedBody:
             self._chunk_left = int(match[1], 16)
             self._state = "data" if self._chunk_left else "trailers"
             if len(self.body) + self._chunk_left > self._body_max:
-                raise FramingError("content-too-large", f"the body is over {self._body_max} bytes")
+                raise FramingError("content-too-large", f"the body is over {self._limit} bytes")
         else:
             self._trailers += len(line) + 2
             if line and (_HEADER.fullmatch(line) is None or self._trailers > TRAILERS_MAX):

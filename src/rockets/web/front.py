@@ -19,9 +19,11 @@ import trio
 
 from rockets.web import problems
 from rockets.web.body_budget import BodyBudget, Holding
-from rockets.web.connections import Connection, Connections
+from rockets.web.body_stream import BodyStream
+from rockets.web.connections import Connection, Connections, PeerGone
 from rockets.web.framing import (
     ChunkedBody,
+    CountedBody,
     FramingError,
     Head,
     find_head_end,
@@ -33,6 +35,9 @@ log = structlog.get_logger()
 
 RECEIVE_SIZE = 64 * 1024
 
+# What a stream of lines holds: a part of lines, an unfinished line and what waits in between.
+STREAM_HELD = 512 * 1024
+
 # After the last answer the peer may still be sending. Closing at once would reset the connection
 # and could take the answer with it, so what comes is dropped for a moment, within these bounds.
 LINGER_S = 1.0
@@ -43,6 +48,7 @@ class FrontLimits(msgspec.Struct, frozen=True):
     """The bounds of one request; `settings` explains the values."""
 
     bodies_total_max: int = 64 * 1024 * 1024
+    small_body_max: int = 64 * 1024
     body_pause_s: float = 10.0
     body_total_s: float = 60.0
     send_timeout_s: float = 5.0
@@ -65,21 +71,18 @@ class Lent(msgspec.Struct, frozen=True):
     started: bool  # at least its first byte was
     keep: bool  # the connection can take another request
     rest: bytes  # what the client sent after this request
+    refused: FramingError | None = None  # the stream of its body broke off so
 
 
 class Lender(Protocol):
     """Answers one request on a connection; never raises for what a request can do.
 
-    `body_left` bytes of its body are still to be read from the connection.
+    Where there is a stream the request is only its head, and the body comes from the stream.
     """
 
     async def __call__(
-        self, request: bytes, connection: Connection, *, body_left: int = 0
+        self, request: bytes, connection: Connection, *, stream: BodyStream | None = None
     ) -> Lent: ...
-
-
-class _PeerGone(Exception):
-    """The peer closed before its request was complete: there is nobody to answer."""
 
 
 class Front:
@@ -92,7 +95,7 @@ class Front:
         self._lend = lend
         self._rules = rules
         self._limits = limits
-        self._bodies = BodyBudget(limits.bodies_total_max)
+        self._bodies = BodyBudget(limits.bodies_total_max, small_max=limits.small_body_max)
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one connection until it ends."""
@@ -102,7 +105,7 @@ class Front:
             return
         try:
             await self._serve_requests(connection)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, _PeerGone):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, PeerGone):
             pass  # The peer, or the sweep, has closed the connection: nobody is left to answer.
         except Exception:
             log.exception("connection_failed")
@@ -125,17 +128,13 @@ class Front:
             if head is None:
                 return None
             body, buffer = await self._read_body(connection, head, buffer, holding)
-            self._connections.enter(connection, "busy")
         except FramingError as error:
-            self._connections.enter(connection, "busy")
             await self._refuse(connection, head, error)
             return None
-        length = len(body) if head.chunked else head.content_length
         keep_alive = head.keep_alive and not self._connections.stopping
-        request = head.rebuilt(length, keep_alive=keep_alive) + body
-        lent = await self._lend(request, connection, body_left=length - len(body))
+        lent = await self._lend_request(connection, head, body, keep_alive=keep_alive)
         if not lent.started:
-            await self._fail(connection, head)
+            await self._refuse(connection, head, lent.refused or _no_answer())
             return None
         if not lent.answered:
             return None  # A reset tells the peer that the answer is not whole.
@@ -145,6 +144,17 @@ class Front:
         buffer += lent.rest
         self._connections.enter(connection, "reading" if buffer else "idle")
         return buffer
+
+    async def _lend_request(
+        self, connection: Connection, head: Head, body: bytes | BodyStream, *, keep_alive: bool
+    ) -> Lent:
+        if isinstance(body, BodyStream):
+            length = None if head.chunked else head.content_length
+            request = head.rebuilt(length, keep_alive=keep_alive)
+            return await self._lend(request, connection, stream=body)
+        self._connections.enter(connection, "busy")
+        request = head.rebuilt(len(body), keep_alive=keep_alive) + body
+        return await self._lend(request, connection)
 
     async def _read_head(self, connection: Connection, buffer: bytes) -> tuple[Head | None, bytes]:
         """Read until the head is complete; None when the peer has ended between requests."""
@@ -162,45 +172,56 @@ class Front:
 
     async def _read_body(
         self, connection: Connection, head: Head, buffer: bytes, holding: Holding
-    ) -> tuple[bytes, bytes]:
-        """Read the body; gives it and what came after it. Of a stream only what is there."""
+    ) -> tuple[bytes | BodyStream, bytes]:
+        """Read the body, or begin its stream; gives it and what came after it."""
         length = head.content_length
         self._check_length(head, length, buffer)
-        holding.grow_to(length)
         if not head.chunked and len(buffer) >= length:
+            holding.grow_to(length)
             return buffer[:length], buffer[length:]
         self._connections.enter(connection, "receiving")
         if head.expects_continue and not buffer:
             await self._send(connection, b"HTTP/1.1 100 Continue\r\n\r\n")
+        limit = self._rules.body_max(head, b"")
+        body = ChunkedBody(body_max=limit) if head.chunked else CountedBody(length)
+        if self._rules.streams(head):
+            holding.grow_to(STREAM_HELD)
+            return self._stream(connection, body, buffer), b""
         with trio.move_on_after(self._limits.body_total_s):
-            if head.chunked:
-                return await self._read_chunked(connection, head, buffer, holding)
-            if self._rules.streams(head):
-                return buffer, b""
-            return await self._read_counted(connection, head, buffer)
+            return await self._read_whole(connection, head, body, buffer, holding)
         raise _too_slow(self._limits.body_total_s)
 
-    async def _read_counted(
-        self, connection: Connection, head: Head, buffer: bytes
-    ) -> tuple[bytes, bytes]:
-        body, length = bytearray(buffer), head.content_length
-        while len(body) < length:
-            body += await self._receive(connection)
-            self._check_length(head, length, body)
-        return bytes(body[:length]), bytes(body[length:])
+    def _stream(
+        self, connection: Connection, body: CountedBody | ChunkedBody, start: bytes
+    ) -> BodyStream:
+        async def receive() -> bytes:
+            data = await connection.stream.receive_some(RECEIVE_SIZE)
+            if not data:
+                raise PeerGone
+            return bytes(data)
 
-    async def _read_chunked(
-        self, connection: Connection, head: Head, buffer: bytes, holding: Holding
+        return BodyStream(
+            start,
+            body,
+            receive=receive,
+            ended=lambda: self._connections.enter(connection, "busy"),
+        )
+
+    async def _read_whole(
+        self,
+        connection: Connection,
+        head: Head,
+        body: CountedBody | ChunkedBody,
+        buffer: bytes,
+        holding: Holding,
     ) -> tuple[bytes, bytes]:
-        chunked = ChunkedBody(body_max=self._rules.body_max(head, b""))
-        rest = chunked.feed(buffer)
-        while rest is None:
-            self._check_length(head, len(chunked.body), chunked.body)
-            holding.grow_to(len(chunked.body))
-            rest = chunked.feed(await self._receive(connection))
-        self._check_length(head, len(chunked.body), chunked.body)
-        holding.grow_to(len(chunked.body))
-        return bytes(chunked.body), rest
+        rest = body.feed(buffer)
+        while True:
+            self._check_length(head, max(head.content_length, len(body.body)), body.body)
+            holding.grow_to(len(body.body))
+            if rest is not None:
+                return bytes(body.body), rest
+            rest = body.feed(await self._receive(connection))
 
     def _check_length(self, head: Head, length: int, start: bytes | bytearray) -> None:
         limit = self._rules.body_max(head, start)
@@ -212,29 +233,19 @@ class Front:
         with trio.move_on_after(self._limits.body_pause_s):
             data = await connection.stream.receive_some(RECEIVE_SIZE)
             if not data:
-                raise _PeerGone
+                raise PeerGone
             return bytes(data)
         raise _too_slow(self._limits.body_pause_s)
 
     async def _refuse(self, connection: Connection, head: Head | None, error: FramingError) -> None:
         """Answer a problem and close."""
+        self._connections.enter(connection, "busy")
         answer = problems.problem(
             error.problem,
             error.detail,
             request_id=problems.request_id(head.header(b"x-request-id") if head else None),
             close=True,
             headers=error.headers,
-        )
-        await self._write(connection, head, answer)
-        await self._linger(connection)
-
-    async def _fail(self, connection: Connection, head: Head) -> None:
-        """Say 500 where the lent request ended without an answer: a bug, already logged."""
-        answer = problems.problem(
-            "internal-error",
-            "the request ended without an answer; the log has the details",
-            request_id=problems.request_id(head.header(b"x-request-id")),
-            close=True,
         )
         await self._write(connection, head, answer)
         await self._linger(connection)
@@ -282,6 +293,12 @@ class Front:
             os.write(stream.socket.fileno(), data)
             os.read(stream.socket.fileno(), RECEIVE_SIZE)
         stream.socket.close()
+
+
+def _no_answer() -> FramingError:
+    """The lent request ended without an answer: a bug, already logged."""
+    detail = "the request ended without an answer; the log has the details"
+    return FramingError("internal-error", detail)
 
 
 def _too_slow(seconds: float) -> FramingError:

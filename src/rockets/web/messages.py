@@ -69,7 +69,11 @@ class Intake:
     async def answer_array(self, body: bytes, *, prefer: str | None) -> Response:
         """Take a JSON array of messages."""
         batch = self._batch()
-        await batch.take_array(body)
+        try:
+            await batch.take_array(body)
+        except MessageMalformed:
+            self._reject(body)
+            raise
         return _batch_answer(batch, prefer)
 
     async def answer_lines(self, pieces: AsyncIterator[bytes], *, prefer: str | None) -> Response:

@@ -13,7 +13,6 @@ from rockets.web.problems import Refusal
 T = TypeVar("T")
 
 LIMIT_MAX = 10_000
-SORT_KEYS_MAX = len(SORT_KEYS)
 VIEWS: tuple[View, ...] = get_args(View)
 STATUSES: tuple[Status, ...] = get_args(Status)
 

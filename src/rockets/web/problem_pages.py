@@ -52,7 +52,8 @@ EXPLANATIONS: Mapping[ProblemName, Explanation] = {
         "The header Allow lists the methods that it takes.",
     ),
     "request-timeout": Explanation(
-        "The body paused for too long or took too long as a whole. Nothing was stored.",
+        "The body paused for too long or took too long as a whole. A message was not stored; "
+        "of a stream of lines those that came before may be.",
         "Send it again over a better connection, or in smaller parts.",
     ),
     "content-too-large": Explanation(

@@ -109,6 +109,7 @@ _TAKEN = (
 _NOT_TAKEN: tuple[ProblemName, ...] = (
     "malformed-body",
     "bad-request",
+    "request-timeout",
     "content-too-large",
     "unsupported-content-encoding",
     "invalid-message",
