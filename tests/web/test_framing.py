@@ -125,6 +125,13 @@ REFUSED_HEADS = {
     "a version of three digits": (get(version=b"1.10"), 400),
     "no Host": (get(b""), 400),
     "two Hosts": (get(HOST + HOST), 400),
+    "a Host with an empty label": (get(b"Host: a..b\r\n"), 400),
+    "a Host of one dot": (get(b"Host: .\r\n"), 400),
+    "a Host with a label of 64 characters": (get(b"Host: " + b"a" * 64 + b"\r\n"), 400),
+    "an authority with an empty label": (
+        b"GET http://a..b/ HTTP/1.1\r\n" + HOST + b"\r\n",
+        400,
+    ),
     "a Host with a path": (get(b"Host: a/b\r\n"), 400),
     "a Host with a user": (get(b"Host: a@b\r\n"), 400),
     "two names in a Host": (get(b"Host: a b\r\n"), 400),
