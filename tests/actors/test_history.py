@@ -114,6 +114,19 @@ async def test_a_rocket_at_a_number_is_the_fold_of_the_messages_up_to_it(
                 assert shown == wanted
 
 
+@pytest.mark.parametrize("ranges", [99, 100, 101])
+async def test_of_very_many_gaps_in_the_past_the_first_hundred_are_listed(ranges: int) -> None:
+    numbers = range(2, 2 * ranges + 2, 2)
+    stored = [message(ROCKET, number, by=number) for number in (*numbers, 10_000)]
+
+    async with running_history(*stored) as history:
+        shown = await history.rocket_at(ROCKET, 9_999, "latest")
+
+    assert shown == fold(ROCKET, stored[:-1])
+    assert shown is not None
+    assert len(shown.sequence.missing) == min(ranges, 100)
+
+
 @given(arrived=messages(), seconds=st.integers(-1, 25))
 async def test_the_number_at_a_time_is_the_highest_one_not_later(
     arrived: list[Message], seconds: int

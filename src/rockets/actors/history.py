@@ -15,18 +15,18 @@ import trio
 
 from rockets.actors.read_model import ReadModel
 from rockets.actors.rocket_actor import decode_stored
-from rockets.domain.effect import NOTHING, combine, effect_of
-from rockets.domain.ledger import Ledger
+from rockets.domain.effect import NOTHING, combine, effect_of, rocket_after
 from rockets.domain.messages import (
     MESSAGE_NUMBER_MAX,
     Channel,
     Message,
     MessageInvalid,
     MessageMalformed,
+    Payload,
     decode_message,
     instant,
 )
-from rockets.domain.rocket import Rocket, View
+from rockets.domain.rocket import MISSING_RANGES_MAX, Rocket, Sequence, View
 from rockets.journal.base import JournalError, StoredRecord
 from rockets.journal.writer import JournalWriter
 
@@ -101,15 +101,15 @@ class History:
         if latest is None or number >= latest.last_message_number:
             await trio.lowlevel.checkpoint()
             return self._read_model.rocket(channel, view)
-        past = Ledger(channel)
+        past = _Past()
         async with self._slices(channel, 1, number) as slices:
             while records := await slices.take():
                 for record in records:
-                    past.apply(record.number, *decode_stored(record.body))
-            if past.run_count == 0:
+                    past.add(record.number, *decode_stored(record.body))
+            if past.received == 0:
                 return None
-            past.conflicts = await self._conflicts(channel, number)
-        return past.rocket(view)
+            conflicts = await self._conflicts(channel, number)
+        return past.rocket(channel, view, conflicts)
 
     async def number_at(self, channel: Channel, time: int) -> int | None:
         """Give the highest number with a messageTime not later than an instant in nanoseconds.
@@ -188,6 +188,51 @@ class History:
             if len(notes) < READ_RECORDS:
                 return count
             before = notes[-1].id
+
+
+class _Past:
+    """A rocket's past state, grown message by message in number order.
+
+    A ledger would do, but it combines all runs when it is shown, in one stretch of 1 µs a gap;
+    here that is part of each slice.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._settled, self._settled_through = NOTHING, 0
+        self._latest, self._last = NOTHING, 0
+        self._missing_count = 0
+        self._missing: list[tuple[int, int]] = []
+
+    def add(self, number: int, payload: Payload, time: str) -> None:
+        """Take the next stored message; its number is higher than all before."""
+        effect = effect_of(payload, time)
+        if number == self._settled_through + 1:
+            self._settled = combine(self._settled, effect)
+            self._settled_through = number
+        self._latest = combine(self._latest, effect)
+        if number > self._last + 1:
+            self._missing_count += number - self._last - 1
+            if len(self._missing) < MISSING_RANGES_MAX:
+                self._missing.append((self._last + 1, number - 1))
+        self._last = number
+        self.received += 1
+
+    def rocket(self, channel: Channel, view: View, conflicts: int) -> Rocket:
+        """Show the rocket."""
+        settled = view == "settled"
+        return msgspec.structs.replace(
+            rocket_after(channel, self._settled if settled else self._latest),
+            last_message_number=self._settled_through if settled else self._last,
+            anomalies=self._settled.anomalies_unlaunched + conflicts,
+            sequence=Sequence(
+                self._settled_through,
+                self.received,
+                self._missing_count,
+                tuple(self._missing),
+                self._missing_count == 0,
+            ),
+        )
 
 
 class _Slices:
