@@ -60,7 +60,7 @@ async def test_everything_is_counted() -> None:
             "gaps": {"rockets": 2, "missingRanges": 3},
             "anomalies": 2,
             "conflicts": 1,
-            "rejections": {"kept": 1, "dropped": 0, "notKept": 0},
+            "rejections": {"kept": 2, "dropped": 0, "notKept": 0},
         }
 
 
