@@ -350,3 +350,16 @@ async def test_a_line_without_an_end_is_one_problem_and_is_not_kept(size: int) -
 
     assert result.outcomes == ["ignored", None, "ignored"]
     assert result.problems[0].problem.status == 413
+
+
+@pytest.mark.parametrize(("over", "status"), [(-1, None), (0, None), (1, 413)])
+async def test_the_end_of_a_line_does_not_count_as_its_length(
+    over: int, status: int | None
+) -> None:
+    line = body("r", 1)
+    async with running_fleet() as fleet:
+        batch = intake(fleet, item_max=len(line) - over)
+        await batch.take_lines(pieces(line + b"\r\n", 50))
+        problems = batch.result(with_outcomes=False).problems
+
+    assert [each.problem.status for each in problems] == ([] if status is None else [status])

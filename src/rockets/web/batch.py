@@ -221,7 +221,7 @@ class _Lines:
     def end(self) -> None:
         """End the line that has begun, if it holds anything."""
         if self._begun.strip(_JSON_WHITE_SPACE):
-            self.whole.append(bytes(self._begun))
+            self.whole.append(bytes(self._begun).removesuffix(b"\r"))
         self._begun.clear()
 
     def _grow(self, piece: bytes) -> None:

@@ -110,7 +110,7 @@ def add_routes(app: QuartTrio, *, intake: Intake, pause_s: float, total_s: float
     async def post_messages() -> Response:
         refuse_encoding(request.headers.get("Content-Encoding"))
         content_type = request.headers.get("Content-Type")
-        prefer = request.headers.get("Prefer")
+        prefer = ", ".join(request.headers.getlist("Prefer"))
         if form_of(content_type, b"") == "ndjson":
             return await intake.answer_lines(_arriving(pause_s, total_s), prefer=prefer)
         body = await request.get_data()
@@ -142,10 +142,12 @@ def refuse_encoding(content_encoding: str | None) -> None:
 
 def wants_representation(prefer: str | None) -> bool:
     """Say whether `Prefer` (RFC 7240) asks for the rocket in the answer."""
-    if prefer is None:
-        return False
-    preferences = (token.split(";")[0].strip().lower() for token in prefer.split(","))
-    return any(token.replace(" ", "") == "return=representation" for token in preferences)
+    for preference in (prefer or "").split(","):
+        name, _, value = preference.split(";")[0].partition("=")
+        if name.strip().lower() == "return":
+            # Of a preference that is given twice the first counts.
+            return value.strip().strip('"').lower() == "representation"
+    return False
 
 
 def _empty(reply: Reply) -> Response:

@@ -143,7 +143,7 @@ def add_routes(
         body = await request.get_data()
         assert isinstance(body, bytes)
         response = await answer_message(
-            body or rejection.body, prefer=request.headers.get("Prefer")
+            body or rejection.body, prefer=", ".join(request.headers.getlist("Prefer"))
         )
         await rejections.resolve(rejection)
         return response
