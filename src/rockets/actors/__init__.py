@@ -2,7 +2,7 @@
 
 - `rocket_actor`: one rocket's loop.
 - `fleet`: finds, starts, supervises and passivates the actors.
-- `run_budget`: counts the open runs of all rockets.
+- `run_budget`: counts the runs behind a gap of all rockets.
 - `read_model`: what readers see.
 - `listing`: lists of rockets, filtered, sorted and paged.
 - `fleet_summary`: the whole fleet in numbers.
