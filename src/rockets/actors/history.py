@@ -314,13 +314,18 @@ class _Thinned:
         return messages
 
 
-class _Payload(msgspec.Struct, frozen=True, gc=False):
+class _Sent(msgspec.Struct, frozen=True, gc=False):
     """The part of a body that is shown as it was sent."""
 
     message: msgspec.Raw
 
 
-_decode_payload = msgspec.json.Decoder(_Payload).decode
+_decode_sent = msgspec.json.Decoder(_Sent).decode
+
+
+def payload_as_sent(body: bytes) -> msgspec.Raw:
+    """Cut the `message` out of a body that this version can read."""
+    return _decode_sent(body).message
 
 
 def _decoded(record: StoredRecord) -> Message | None:
@@ -338,7 +343,7 @@ def _stored_message(
     received_at = rfc3339(record.received_at)
     if message is None:
         return StoredMessage(record.number, UNREADABLE, None, None, received_at, speed)
-    payload = _decode_payload(record.body).message
+    payload = payload_as_sent(record.body)
     return StoredMessage(
         record.number, message.message_type, message.time, payload, received_at, speed
     )

@@ -23,6 +23,7 @@ from rockets.domain.messages import (
     UnknownMessage,
     decode_message,
 )
+from rockets.domain.rocket import runs_of
 from rockets.journal.base import Appended, JournalError, Note, Record, StoredRecord
 from rockets.journal.writer import JournalWriter
 
@@ -231,7 +232,7 @@ class RocketActor:
                     unread.add(number)
                 else:
                     stored[number] = payload
-        for first, last in _ranges(sorted(unread)):
+        for first, last in runs_of(sorted(unread)):
             for start in range(first, last + 1, RESTORE_SLICE):
                 end = min(last, start + RESTORE_SLICE - 1)
                 records = await self._journal.read(
@@ -279,17 +280,6 @@ def decode_stored(body: bytes) -> tuple[Payload, str]:
     except (MessageInvalid, MessageMalformed):
         return UnknownMessage("unreadable", "{}"), "1970-01-01T00:00:00Z"
     return message.payload, message.time
-
-
-def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
-    """Join ascending numbers that follow one another, for few reads."""
-    ranges: list[tuple[int, int]] = []
-    for number in numbers:
-        if ranges and ranges[-1][1] == number - 1:
-            ranges[-1] = (ranges[-1][0], number)
-        else:
-            ranges.append((number, number))
-    return ranges
 
 
 def _to_append(

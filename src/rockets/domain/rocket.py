@@ -139,7 +139,7 @@ def fold(
         rocket,
         # Anomalies are judged where nothing can change any more: over the settled prefix.
         anomalies=prefix.anomalies + conflicts,
-        sequence=sequence_of(_runs(ordered)),
+        sequence=sequence_of(runs_of(ordered)),
     )
 
 
@@ -159,7 +159,7 @@ def sequence_of(runs: Iterable[tuple[int, int]]) -> Sequence:
     return Sequence(settled, received, missing_count, tuple(missing), missing_count == 0)
 
 
-def _runs(ordered: list[int]) -> list[tuple[int, int]]:
+def runs_of(ordered: list[int]) -> list[tuple[int, int]]:
     """Join ascending numbers into inclusive runs."""
     runs: list[tuple[int, int]] = []
     for number in ordered:

@@ -20,7 +20,7 @@ from rockets.actors.anomalies import (
     ListedKind,
 )
 from rockets.actors.anomaly_index import Anomaly
-from rockets.actors.history import rfc3339
+from rockets.actors.history import payload_as_sent, rfc3339
 from rockets.actors.rejections import Rejection, Rejections
 from rockets.domain.messages import (
     Channel,
@@ -293,18 +293,9 @@ def _anomaly_item(item: Anomaly | Conflict) -> AnomalyItem:
     )
 
 
-class _Body(msgspec.Struct, frozen=True, gc=False):
-    """The part of a body that is shown as it was sent."""
-
-    message: msgspec.Raw
-
-
-_decode_body = msgspec.json.Decoder(_Body).decode
-
-
 def _content(body: bytes) -> Content:
     try:
         message = decode_message(body)
     except (MessageInvalid, MessageMalformed):
         return Content(None, None, None)
-    return Content(message.message_type, message.time, _decode_body(body).message)
+    return Content(message.message_type, message.time, payload_as_sent(body))
