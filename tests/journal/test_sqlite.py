@@ -65,7 +65,8 @@ def edit(path: Path, sql: str) -> None:
 
 
 def wal_bytes(path: Path) -> int:
-    return Path(f"{path}-wal").stat().st_size
+    """How far the WAL holds anything: with `full` it is made as long as it will get, of zeros."""
+    return len(Path(f"{path}-wal").read_bytes().rstrip(b"\0"))
 
 
 def numbers(journal: SqliteJournal) -> list[int]:
@@ -600,6 +601,43 @@ def test_a_foreign_reader_at_the_close_only_leaves_a_wal(path: Path) -> None:
 
     with closing(SqliteJournal(path)) as again:
         assert numbers(again) == [1]
+
+
+def test_with_full_the_wal_is_written_ahead_and_stays_empty_to_sqlite(path: Path) -> None:
+    with closing(SqliteJournal(path, durability="full")) as opened:
+        wal = Path(f"{path}-wal")
+        assert wal.stat().st_size >= 4_000 * (4096 + 24)
+        opened.append([record(1)])
+        size = wal.stat().st_size
+        with foreign(path) as other:
+            assert other.execute("SELECT number FROM records").fetchall() == [(1,)]
+        opened.append([record(2)])
+        assert wal.stat().st_size == size
+
+    with closing(SqliteJournal(path, durability="normal")) as opened:
+        opened.append([record(3)])
+        assert wal.stat().st_size < size
+        assert numbers(opened) == [1, 2, 3]
+
+
+def test_a_long_wal_is_copied_beside_the_commits_and_the_rest_between_them(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "WAL_PAGES_MAX", 8)
+    with closing(SqliteJournal(path)) as opened:
+        number = 0
+        while not opened.maintenance_due:
+            number += 1
+            opened.append([record(number, bytes(4096))])
+        opened.prepare_maintenance()
+        assert opened.maintenance_due, "only between two commits the WAL can begin anew"
+        opened.append([record(number + 1)])
+        opened.maintain()
+        assert not opened.maintenance_due
+        opened.append([record(number + 2)])  # this one begins the WAL anew
+
+        assert wal_bytes(path) > 0
+        assert numbers(opened) == list(range(1, number + 3))
 
 
 # Processes

@@ -57,7 +57,12 @@ class TroubledJournal(MemoryJournal):
         self.troubles = list(troubles)
         self.ailment: Exception | None = None
         self.batches: list[list[int]] = []
-        self.maintained = 0
+        self.prepared = self.maintained = 0
+        self.due = True
+
+    @property
+    def maintenance_due(self) -> bool:
+        return self.due
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
         self.batches.append([record.number for record in records])
@@ -70,6 +75,11 @@ class TroubledJournal(MemoryJournal):
         if self.ailment is not None:
             raise self.ailment
         return super().follow(after, limit=limit)
+
+    def prepare_maintenance(self) -> None:
+        self.prepared += 1
+        if self.ailment is not None:
+            raise self.ailment
 
     def maintain(self) -> None:
         self.maintained += 1
@@ -161,12 +171,26 @@ async def test_a_batch_gathers_while_a_commit_runs() -> None:
         assert statistics.peak_batch == 3
 
 
-async def test_the_journal_is_maintained_after_every_batch() -> None:
+async def test_maintenance_that_is_due_is_prepared_beside_commits_and_ended_between_them() -> None:
     journal = TroubledJournal()
-    async with open_gated(journal) as (_, _, senders):
+    done = []
+    async with open_gated(journal) as (_, gate, senders):
+        gate.open()
+        for number in range(1, 5):
+            await senders.send(number)
+            done.append((journal.prepared, journal.maintained))
+
+    assert done == [(1, 0), (1, 1), (2, 1), (2, 2)]
+
+
+async def test_without_need_nothing_is_maintained() -> None:
+    journal = TroubledJournal()
+    journal.due = False
+    async with open_gated(journal) as (_, gate, senders):
+        gate.open()
         await senders.send(1, 2, 3)
 
-    assert (len(journal.batches), journal.maintained) == (2, 2)
+    assert (journal.prepared, journal.maintained) == (0, 0)
 
 
 async def test_every_part_gets_its_own_share_of_a_batch() -> None:
@@ -361,11 +385,11 @@ async def test_an_unexpected_exception_is_a_failure_that_names_its_cause() -> No
 async def test_a_failed_checkpoint_leaves_what_is_durable_and_fails_the_rest() -> None:
     journal = TroubledJournal()
     journal.ailment = JournalFailed("checkpoint")
-    async with open_gated(journal, batch_parts_max=1) as (writer, gate, senders):
-        await senders.send(1, 2)
+    async with open_gated(journal) as (writer, gate, senders):
         gate.open()
+        await senders.send(1)
         await writer.wait_failed()
-        await wait_all_tasks_blocked()
+        await senders.send(2)
 
         assert senders.kinds() == {1: Appended, 2: JournalFailed}
         assert [found.number for found in journal.read("a", 1, 9, limit=9)] == [1]

@@ -134,6 +134,10 @@ class Journal(Protocol):
 
     durability: str
 
+    @property
+    def maintenance_due(self) -> bool:
+        """Say whether `maintain` has something to do; may be asked from any thread."""
+
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
         """Store what is new in one commit that is durable when this returns.
 
@@ -173,8 +177,11 @@ class Journal(Protocol):
     def head(self) -> Position:
         """Return the position of the last record, 0 when there is none."""
 
+    def prepare_maintenance(self) -> None:
+        """Do the long part of the housekeeping that is due, beside the commits."""
+
     def maintain(self) -> None:
-        """Do housekeeping that is due; called between commits, when nobody waits for one."""
+        """Do the housekeeping that is due; called between commits, when nobody waits for one."""
 
     def close(self) -> None:
         """Release everything; later appends raise `JournalError`. Closing twice is fine."""

@@ -59,7 +59,8 @@ class MemoryJournal:
         notes_new = tuple([self._keep_note(note) for note in notes])
         for kind in {note.kind for note in notes}:
             self._notes[kind].bound(self._note_limits)
-        return Appended(new, self._instead_of(records, new), notes_new, self.head())
+        instead = {} if len(fresh) == len(records) else self._instead_of(records, new)
+        return Appended(new, instead, notes_new, self.head())
 
     def read(self, stream: str, first: int, last: int, *, limit: int) -> list[StoredRecord]:
         """Return records of one stream, numbers `first` to `last` inclusive, rising."""
@@ -109,6 +110,14 @@ class MemoryJournal:
         """Return the position of the last record, 0 when there is none."""
         return Position(len(self._log))
 
+    @property
+    def maintenance_due(self) -> bool:
+        """Say no: there is no file to tidy."""
+        return False
+
+    def prepare_maintenance(self) -> None:
+        """Do nothing, as `maintain`."""
+
     def maintain(self) -> None:
         """Do nothing: there is no file to tidy."""
 
@@ -126,14 +135,17 @@ class MemoryJournal:
     def _sort_out(
         self, records: Sequence[Record]
     ) -> tuple[tuple[bool, ...], dict[tuple[str, int], StoredRecord]]:
+        stored = self._stored
+        position = len(self._log)
         fresh: dict[tuple[str, int], StoredRecord] = {}
         new = []
         for record in records:
             key = record.stream, record.number
-            new.append(key not in self._stored and key not in fresh)
-            if new[-1]:
-                position = Position(len(self._log) + len(fresh) + 1)
-                fresh[key] = StoredRecord(position, *key, record.body, record.received_at)
+            is_new = key not in stored and key not in fresh
+            new.append(is_new)
+            if is_new:
+                position += 1
+                fresh[key] = StoredRecord(Position(position), *key, record.body, record.received_at)
         return tuple(new), fresh
 
     def _check_room(self, records: int) -> None:

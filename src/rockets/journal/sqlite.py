@@ -31,12 +31,8 @@ from .base import (
     StoredNote,
     StoredRecord,
 )
-from .sqlite_file import BUSY_TIMEOUT_MS, checkpoint, open_file
+from .sqlite_file import BUSY_TIMEOUT_MS, WAL_PAGES_MAX, checkpoint, open_file
 from .sqlite_notes import checksum
-
-WAL_PAGES_MAX = 4_000
-"""16 MiB: long enough to write a hot page back once for many commits, short enough to keep
-the work that a start after a crash has to do under a second."""
 
 INSERT = (
     "INSERT INTO records (stream, number, body, received_at, checksum) VALUES (?, ?, ?, ?, ?)"
@@ -77,11 +73,13 @@ class SqliteJournal:
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
         """Store what is new in one transaction."""
+        rows = [_row(record) for record in records]
         with self._transaction():
             before = self._writer.total_changes()
-            self._writer.executemany(INSERT, [_row(record) for record in records])
+            self._writer.executemany(INSERT, rows)
             added = self._writer.total_changes() - before
-            head = _head(self._writer)
+            # The connection remembers the last row it added; only an append of nothing new asks.
+            head = Position(self._writer.last_insert_rowid()) if added else _head(self._writer)
             # All new is the normal case, and then nothing has to be looked up.
             stored = self._look_up(records, head - added) if added < len(records) else {}
             notes_new = sqlite_notes.keep(self._writer, notes, self._note_limits)
@@ -130,19 +128,33 @@ class SqliteJournal:
         with self._errors_translated():
             return _head(self._reader)
 
+    @property
+    def maintenance_due(self) -> bool:
+        """Say whether the WAL is long."""
+        return self._wal_pages - self._wal_pages_checkpointed > WAL_PAGES_MAX
+
+    def prepare_maintenance(self) -> None:
+        """Copy most of a long WAL while commits go on; `JournalFailed` when that goes wrong.
+
+        It takes 10 to 20 ms, in which nobody has to wait for it. What is committed meanwhile is
+        left to `maintain`.
+        """
+        if self._failure is None:
+            with self._errors_translated():
+                self._checkpoint_or_full(self._reader, "PASSIVE")
+
     def maintain(self) -> None:
-        """Copy a long WAL into the database; `JournalFailed` when that goes wrong.
+        """Copy the rest of a long WAL into the database; `JournalFailed` when that goes wrong.
 
         This is done here because SQLite swallows the errors of its automatic checkpoint:
         the disk would lose what was copied and nobody would know.
-        PASSIVE never waits: what a reader still needs is copied next time.
+        PASSIVE never waits: what a reader still needs is copied next time. Only between two
+        commits nothing new comes, so that the WAL can begin anew.
         """
-        if self._failure is not None:
-            return
-        if self._wal_pages - self._wal_pages_checkpointed <= WAL_PAGES_MAX:
+        if self._failure is not None or not self.maintenance_due:
             return
         with self._errors_translated():
-            self._wal_pages_checkpointed = self._checkpoint_or_full("PASSIVE")
+            self._wal_pages_checkpointed = self._checkpoint_or_full(self._writer, "PASSIVE")
 
     def close(self) -> None:
         """Empty the WAL, unless the journal has failed, and release the file and the lock.
@@ -155,7 +167,7 @@ class SqliteJournal:
             failure, self._failure = self._failure, JournalFailed("the journal is closed")
             if failure is None:
                 with self._errors_translated():
-                    self._checkpoint_or_full("TRUNCATE")
+                    self._checkpoint_or_full(self._writer, "TRUNCATE")
 
     def _look_up(self, records: Sequence[Record], before: int) -> dict[int, StoredRecord]:
         """Return, by index, what is stored for each record that was not new.
@@ -180,9 +192,9 @@ class SqliteJournal:
             rows = self._reader.execute(f"{SELECT} {where} LIMIT ?", (*values, limit)).fetchall()
             return [_verified(*row) for row in rows]
 
-    def _checkpoint_or_full(self, mode: str) -> int:
+    def _checkpoint_or_full(self, connection: apsw.Connection, mode: str) -> int:
         try:
-            return checkpoint(self._writer, mode).copied
+            return checkpoint(connection, mode).copied
         except apsw.FullError:
             # Nothing is lost: every page is still in the WAL, synced, and SQLite reads it there.
             # Counting them as copied puts the next try off until the WAL has grown again.

@@ -14,7 +14,7 @@ and holds nothing that is not on stable storage.
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +32,15 @@ SQLITE_VERSION_MIN = (3, 51, 3)
 
 WAL_BYTES_KEPT_MAX = 64 << 20
 """What is left of the WAL file when it starts anew after a burst."""
+
+WAL_PAGES_MAX = 4_000
+"""16 MiB: long enough to write a hot page back once for many commits, short enough to keep
+the work that a start after a crash has to do under a second."""
+
+WAL_BYTES = 17 << 20
+"""So many pages of 4 KiB, their headers and the last commit."""
+
+_ZEROS = bytes(1 << 20)
 
 BUSY_TIMEOUT_MS = 5_000
 """Longer than any lock a backup takes, shorter than the 8 s in which a sender is answered."""
@@ -119,6 +128,8 @@ def open_file(
         _sync_what_was_left(writer)
         reader = _connect(path, vfs, busy_timeout_ms, opened)
         _set_pragmas(reader, [*pragmas, ("query_only", 1)])
+        if durability == "full":
+            _allocate_wal(path)
     return SqliteFile(writer, reader)
 
 
@@ -239,6 +250,24 @@ def _sync_directory(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _allocate_wal(path: Path) -> None:
+    """Fill the empty WAL with zeros as far as it will grow, since SQLite writes over it.
+
+    A sync of a file that grows also has to make its new length durable. (Measured: 0.26 ms at the
+    median, against 0.15 ms where the blocks were written before.) Later on the WAL begins anew in
+    the same blocks. SQLite takes zeros for the end of a WAL, and has no lock on this file that
+    closing it here could drop. Where the disk is too full, it is left to grow.
+    """
+    with suppress(OSError):
+        wal = os.open(f"{path}-wal", os.O_WRONLY)
+        try:
+            for start in range(0, WAL_BYTES, len(_ZEROS)):
+                os.pwrite(wal, _ZEROS, start)
+            os.fdatasync(wal)
+        finally:
+            os.close(wal)
 
 
 def _sync_what_was_left(connection: apsw.Connection) -> None:

@@ -5,11 +5,12 @@ A journal wants always the same one: its calls never overlap and their order is 
 Threads see bytes and the journal, never the state of an actor.
 """
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import outcome
 import trio
@@ -40,43 +41,63 @@ async def open_thread(name: str) -> AsyncIterator[Hop]:
     A call is cancelled only before it was handed over, and then it did not happen.
     From there on it cannot be cancelled: a commit that runs in a thread goes on whatever we do,
     so a `Cancelled` would claim that something did not happen that does.
-    The tasks that call belong inside the context: leaving blocks the loop for a call under way.
+    The tasks that call belong inside the context: leaving waits for a call under way.
     """
     calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
     # A daemon, because after a crash inside trio nobody is left to end it,
     # and it must not keep the process from exiting.
     thread = Thread(target=_work, args=(calls,), name=name, daemon=True)
     thread.start()
+    waiting, waking = os.pipe()
+    os.set_blocking(waiting, False)
+    hop = _Thread(calls, waiting, waking)
     try:
-        yield _Thread(calls)
+        yield hop
     finally:
-        # Who calls is nested in this context and cannot leave before its call is done,
-        # so the thread is idle and the join takes microseconds.
+        with trio.CancelScope(shield=True):
+            await hop.turn.acquire()  # after the call that may be under way
         calls.put(None)
         thread.join()
+        os.close(waiting)
+        os.close(waking)
 
 
 class _Thread:
-    """The hop to one thread, as `open_thread` yields it."""
+    """The hop to one thread, as `open_thread` yields it.
 
-    def __init__(self, calls: SimpleQueue[Callable[[], None] | None]) -> None:
+    The thread says through a pipe that a call is done. (Measured: trio's own way back costs two
+    turns of the scheduler more, 25 µs of the 105 that a hop takes.)
+    """
+
+    def __init__(
+        self, calls: SimpleQueue[Callable[[], None] | None], waiting: int, waking: int
+    ) -> None:
+        self.turn = trio.StrictFIFOLock()
         self._calls = calls
+        self._waiting = waiting
+        self._waking = waking
 
     async def __call__(self, fn: Callable[..., T], /, *args: object) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
-        task = trio.lowlevel.current_task()
-        token = trio.lowlevel.current_trio_token()
+        try:
+            self.turn.acquire_nowait()
+        except trio.WouldBlock:
+            await self.turn.acquire()
+        try:
+            done: list[outcome.Outcome[T]] = []
 
-        def call() -> None:
-            token.run_sync_soon(trio.lowlevel.reschedule, task, outcome.capture(fn, *args))
+            def call() -> None:
+                done.append(outcome.capture(fn, *args))
+                os.write(self._waking, b".")
 
-        self._calls.put(call)
-        result: T = await trio.lowlevel.wait_task_rescheduled(_refuse_to_abort)
-        return result
-
-
-def _refuse_to_abort(_: Any) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.FAILED
+            self._calls.put(call)
+            with trio.CancelScope(shield=True):
+                while not done:
+                    await trio.lowlevel.wait_readable(self._waiting)
+            os.read(self._waiting, 1)
+        finally:
+            self.turn.release()
+        return done[0].unwrap()
 
 
 def _work(calls: SimpleQueue[Callable[[], None] | None]) -> None:

@@ -42,6 +42,12 @@ BATCH_BYTES_MAX = 1 << 20
 """Keeps one commit short on a disk that writes slowly, whatever the size of the records."""
 
 
+QUIET_TURNS_MAX = 4
+"""Turns of the loop without a new part after which no more company is expected. A message takes
+three from its socket through its actor to here. (Measured with 3 connections: 2.9 records in a
+commit in place of 1.5; without any limit of time, since a turn is as long as there is work.)"""
+
+
 class WriterStatistics(msgspec.Struct, frozen=True, gc=False):
     """What the writer has done: `records` counts the new ones, `peak_batch` is in parts."""
 
@@ -81,6 +87,9 @@ class JournalWriter:
         self._batch_bytes_max = batch_bytes_max
         self._batch: list[_Part] = []
         self._held_over: _Part | None = None
+        self._last_parts = 0, 0
+        self._nursery: trio.Nursery
+        self._preparing = self._prepared = False
         self._batches = self._records = self._peak_batch = 0
 
     async def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
@@ -93,7 +102,11 @@ class JournalWriter:
         """
         part = _Part(records, notes)
         try:
-            await self._parts_in.send(part)
+            try:
+                # A turn of the scheduler less where there is room, which is nearly always.
+                self._parts_in.send_nowait(part)
+            except trio.WouldBlock:
+                await self._parts_in.send(part)
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             raise JournalError("the journal writer is closed") from None
         await part.answered.wait()
@@ -160,8 +173,9 @@ class JournalWriter:
     async def run(self) -> None:
         """Commit batches until closed and drained; `open_writer` starts this, once."""
         try:
-            while await self._gather():
-                await self._commit()
+            async with trio.open_nursery() as self._nursery:
+                while await self._gather():
+                    await self._commit()
         finally:
             # After a normal end nothing is left. After a cancellation somebody outside the
             # cancelled scope may still wait, and must not wait for ever.
@@ -172,12 +186,27 @@ class JournalWriter:
 
     async def _gather(self) -> bool:
         """Wait for a part and take along what else is there; false once closed and drained."""
-        if self._held_over is None:
+        if not self._gather_nowait():
             try:
                 self._held_over = await self._parts_out.receive()
             except trio.EndOfChannel:
                 return False
-        return self._gather_nowait()
+        return self._gather_nowait() and await self._gather_company()
+
+    async def _gather_company(self) -> bool:
+        """Wait for as many parts as the last batches had, while the loop still brings some.
+
+        Who was answered together asks again together, and a lone sender waits for nobody.
+        """
+        self._gather_nowait()
+        quiet_turns = 0
+        while len(self._batch) < max(self._last_parts) and quiet_turns < QUIET_TURNS_MAX:
+            before = len(self._batch)
+            await trio.lowlevel.checkpoint()
+            self._gather_nowait()
+            quiet_turns = quiet_turns + 1 if len(self._batch) == before else 0
+        self._last_parts = self._last_parts[1], len(self._batch)
+        return True
 
     def _gather_nowait(self) -> bool:
         """Fill the batch in the order of sending; a part too big for its rest is held over.
@@ -206,13 +235,14 @@ class JournalWriter:
             self._answer_all(self.failure)
             return
         records = [record for part in self._batch for record in part.records]
-        notes = [note for part in self._batch for note in part.notes]
+        notes = [note for part in self._batch if part.notes for note in part.notes]
         try:
             whole = await self._write(self._journal.append, records, notes)
             assert len(whole.new) == len(records), "the journal answers every record"
             assert len(whole.notes_new) == len(notes), "the journal answers every note"
             self._share_out(whole)
-            await self._write(self._journal.maintain)
+            if self._journal.maintenance_due:
+                await self._maintain()
         except (JournalFull, JournalBusy) as error:
             # From maintenance this concerns nobody: the batch is answered and safe in the WAL.
             self._answer_all(error)
@@ -221,6 +251,24 @@ class JournalWriter:
             # It stays here, because an exception out of this task would cancel every waiter
             # before anybody could tell it why.
             self._answer_all(self._fail(error))
+
+    async def _maintain(self) -> None:
+        """Tidy up: first the long part, beside the commits, then the rest between two of them."""
+        if self._prepared:
+            self._prepared = False
+            await self._write(self._journal.maintain)
+        elif not self._preparing:
+            self._preparing = True
+            self._nursery.start_soon(self._prepare)
+
+    async def _prepare(self) -> None:
+        try:
+            await self._read(self._journal.prepare_maintenance)
+        except (JournalFull, JournalBusy):
+            pass  # The rest will be as long as the whole.
+        except Exception as error:
+            self._fail(error)
+        self._preparing, self._prepared = False, True
 
     def _share_out(self, whole: Appended) -> None:
         """Give every part its own share.
@@ -297,8 +345,12 @@ class _Part:
         # Copies, because the shares are cut by their lengths after the commit.
         self.records = tuple(records)
         self.notes = tuple(notes)
-        self.size = sum(len(record.body) for record in records)
-        self.size += sum(len(note.body) for note in notes)
+        size = 0
+        for record in records:
+            size += len(record.body)
+        for note in notes:
+            size += len(note.body)
+        self.size = size
         self.answered = trio.Event()
         self._answer: Appended | JournalError | None = None
 
@@ -321,11 +373,13 @@ class _Part:
 
 def _share(whole: Appended, records: slice, notes: slice) -> Appended:
     """Cut one part's share out of a batch; what is stored is indexed by the part's records."""
-    stored = {
-        index - records.start: whole.stored[index]
-        for index in range(records.start, records.stop)
-        if index in whole.stored
-    }
+    stored = whole.stored
+    if stored:  # hardly ever
+        stored = {
+            index - records.start: stored[index]
+            for index in range(records.start, records.stop)
+            if index in stored
+        }
     return Appended(whole.new[records], stored, whole.notes_new[notes], whole.head)
 
 
