@@ -40,7 +40,7 @@ AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo --preserve-env=DEBIAN_FRONT
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve launch test test-quick test-tools lint format cover lock clean
+.PHONY: help serve launch test test-quick test-tools bench bench-tools lint format cover lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,15 @@ test-tools:  ## install what only the system's package manager can bring: Chromi
 		export DEBIAN_FRONTEND=noninteractive; \
 		$(AS_ROOT) apt-get update -qq && \
 		$(AS_ROOT) apt-get install -qq --yes --no-install-recommends chromium >/dev/null; }
+
+bench: $(TEST_READY)  ## measure the service and write docs/performance.md; ARGS="..." passes flags on
+	@$(BIN)/rockets bench --write docs/performance.md $(ARGS)
+
+bench-tools:  ## install what `make bench` needs from the system's package manager: wrk
+	@command -v wrk >/dev/null || { \
+		export DEBIAN_FRONTEND=noninteractive; \
+		$(AS_ROOT) apt-get update -qq && \
+		$(AS_ROOT) apt-get install -qq --yes --no-install-recommends wrk >/dev/null; }
 
 lint: $(TEST_READY)  ## formatting, lint and types, without the tests
 	$(BIN)/ruff format --check src tests

@@ -71,11 +71,15 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "rockets.journal.writer",
     ),
     "rockets.web": ("rockets.web", "rockets.actors", "rockets.domain", "rockets.telemetry"),
-    "rockets.web.pages": ("rockets.web.conditional",),
+    "rockets.web.connections": (),  # the front's register: it knows no request
+    "rockets.web.readiness": ("rockets.web.connections",),
+    "rockets.web.pages": ("rockets.web.etags",),
     "rockets.web.swagger_ui": ("rockets.web.pages", "rockets.web.problems"),
     "rockets.web.problem_pages": ("rockets.web.pages", "rockets.web.problems"),
     "rockets.web.route": ("rockets.web.problems",),
-    "rockets.web.conditional": (),  # it knows bodies and headers, not what they are about
+    "rockets.web.etags": (),
+    "rockets.web.conditional": ("rockets.web.etags",),  # bodies and headers, of whatever
+    "rockets.listening": (),  # hands out sockets and does not know to whom
     # Lends a connection of the front's to Hypercorn, so it knows the front's streams.
     "rockets.lending": ("rockets.web", "rockets.telemetry"),
     "rockets.server": (
@@ -83,31 +87,50 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "rockets.domain",
         "rockets.journal",
         "rockets.lending",
+        "rockets.listening",
         "rockets.settings",
         "rockets.telemetry",
         "rockets.web",
     ),
     "rockets.workers": ("rockets.server", "rockets.settings", "rockets.telemetry"),
+    # It measures the server from outside, as a process, so it imports nothing of it.
+    "rockets.bench": ("rockets.bench",),
+    "rockets.bench.floor": (),  # what is possible, so nothing of ours may slow it down
+    "rockets.bench.no_op": (),  # the same for what Quart and Hypercorn alone cost
+    "rockets.bench.commits": ("rockets.bench", "rockets.journal"),  # writes the journal's table
     "rockets.cli": ("rockets",),
 }
 VERSION = "rockets.__version__"  # anyone may say which version runs
 
 # Who may import these packages. None at all may import what has an empty tuple.
 FOREIGN: Mapping[str, tuple[str, ...]] = {
-    "hypercorn": ("rockets.lending",),
+    "hypercorn": ("rockets.lending", "rockets.bench.no_op"),  # the no-op measures it as it comes
     "h11": ("rockets.cli.client",),  # the client's parser; Hypercorn's is Hypercorn's own affair
     "h2": (),  # HTTP/2 is off
     "wsproto": (),  # WebSocket is off
-    "quart": ("rockets.web",),
-    "quart_trio": ("rockets.web",),
-    "apsw": ("rockets.journal", "rockets.cli"),  # `check` and `backup` look at the file itself
+    "httptools": ("rockets.bench.floor",),  # the service itself does without
+    "quart": ("rockets.web", "rockets.bench.no_op"),
+    "quart_trio": ("rockets.web", "rockets.bench.no_op"),
+    "apsw": (
+        "rockets.journal",
+        "rockets.cli",  # `check` and `backup` look at the file itself
+        "rockets.bench.commits",  # commits without the journal around it
+        "rockets.bench.machine",  # says which SQLite it brings
+    ),
     "rich": ("rockets.cli",),
     "click": ("rockets.cli",),
 }
-# In `web`, but in front of Quart: they see bytes and must work without it.
+# In `web`, but in front of Quart: they see bytes and must work without it, and so must what they
+# import.
+# fmt: off
 QUART_FREE = tuple(
-    f"rockets.web.{name}" for name in ("front", "framing", "fast_lane", "connections", "problems")
+    f"rockets.web.{name}"
+    for name in (
+        "batch", "body_budget", "body_stream", "connections", "etags", "fast_lane", "framing",
+        "front", "parameters", "problems", "readiness", "reading", "rocket_list",
+    )
 )
+# fmt: on
 
 # `domain` is pure, so of the standard library it may not have what reaches outside.
 # fmt: off
@@ -120,7 +143,8 @@ IMPURE = frozenset({
 
 # Every task has a parent one can point at: these files own one.
 SPAWN_SITES = (
-    "src/rockets/server.py",  # the process: listeners, connections, signals
+    "src/rockets/server.py",  # the process: listeners, sweeps, signals
+    "src/rockets/web/front.py",  # the tasks of connections that something slow is done with
     "src/rockets/actors/fleet.py",  # one task per active rocket
     "src/rockets/actors/rejections.py",  # the one task that keeps refused bodies
     "src/rockets/journal/writer.py",  # the one task that commits
@@ -253,6 +277,9 @@ def foreign_packages(source: Source) -> Iterator[str]:
             allowed = False
         if not allowed:
             yield f"{source.path}:{line}: {source.module} may not import {package}"
+        is_of_web = is_within(name, ["rockets.web"])
+        if source.module in QUART_FREE and is_of_web and not is_within(name, QUART_FREE):
+            yield f"{source.path}:{line}: {source.module} would import Quart by {name}"
 
 
 def domain_is_pure(source: Source) -> Iterator[str]:
@@ -424,7 +451,11 @@ PLANTED: tuple[tuple[Rule, str, str, str], ...] = (
     (foreign_packages, "lending.py", "import h11", "h11"),
     (foreign_packages, "lending.py", "import wsproto.events", "wsproto"),
     (foreign_packages, "web/fast_lane.py", "from quart_trio import QuartTrio", "quart_trio"),
+    (foreign_packages, "web/front.py", "from rockets.web import messages", "web.messages"),
     (foreign_packages, "actors/fleet.py", "import quart", "quart"),
+    (foreign_packages, "web/front.py", "import httptools", "httptools"),
+    (import_arrows, "bench/floor.py", "from rockets.bench.outcome import x", "bench.outcome"),
+    (import_arrows, "bench/stand.py", "from rockets.server import serve", "server"),
     (domain_is_pure, "domain/rocket.py", "import trio", "trio"),
     (domain_is_pure, "domain/rocket.py", "from pathlib import Path", "pathlib"),
     (domain_is_pure, "domain/rocket.py", "async def f(): ...", "never waits"),

@@ -8,6 +8,7 @@
 - `server`: one process, from start to stop.
 - `settings`: every setting; `telemetry`: logs.
 - `simulator`: the messages of an imagined fleet.
+- `bench`: what it does per second, beside references on the same machine.
 - `cli`: the commands; the only place that prints.
 """
 

@@ -28,7 +28,13 @@ def test_an_unknown_command_is_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "absent"),
-    [("launch", "quart"), ("verify", "quart"), ("serve", "rockets.cli.launch")],
+    [
+        ("launch", "quart"),
+        ("verify", "quart"),
+        ("serve", "rockets.cli.launch"),
+        ("bench", "quart"),
+        ("bench", "rich"),
+    ],
 )
 def test_a_command_does_not_import_what_another_needs(command: str, absent: str) -> None:
     code = (

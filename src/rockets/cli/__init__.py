@@ -12,6 +12,7 @@ COMMANDS = {
     "serve": "rockets.cli.serve:serve",
     "launch": "rockets.cli.launch:launch",
     "verify": "rockets.cli.verify:verify",
+    "bench": "rockets.cli.bench:bench",
 }
 
 

@@ -1,0 +1,180 @@
+"""`rockets bench`: measures the service beside its references, in one run and one table."""
+
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NoReturn
+
+import click
+
+from rockets.bench.cases import CASES, needed
+from rockets.bench.machine import look
+from rockets.bench.measurements import MEASUREMENTS
+from rockets.bench.page import PageUnmarked, fill
+from rockets.bench.processes import find_cores
+from rockets.bench.report import Report, circumstances, make_report, reference_rows
+from rockets.bench.rounds import run_rounds
+from rockets.bench.stand import Stand
+from rockets.bench.verdict import HEADINGS, cells, remarks
+
+ROUNDS = 5
+SECONDS = 3
+# Wide enough for the table where nobody sees it on a terminal.
+FILE_WIDTH = 120
+
+EXIT_MISSED = 1
+EXIT_IMPOSSIBLE = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+
+class CaseNames(click.ParamType[tuple[str, ...]]):
+    """Names of cases with commas between them."""
+
+    name = "name,..."
+
+    def convert(
+        self,
+        value: str | tuple[str, ...],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, ...]:
+        """Return the names, each once and in the order of the table, or say which is unknown."""
+        names = tuple(value.split(",")) if isinstance(value, str) else value
+        for name in names:
+            if name not in CASES:
+                self.fail(f"{name!r} is no case; there are {', '.join(CASES)}", param, ctx)
+        return tuple(name for name in CASES if name in names)
+
+
+@click.command()
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1, max=100),
+    default=ROUNDS,
+    show_default=True,
+    help="How often everything is measured; the table has the medians.",
+)
+@click.option(
+    "--seconds",
+    type=click.IntRange(min=1, max=60),
+    default=SECONDS,
+    show_default=True,
+    help="How long each measurement takes.",
+)
+@click.option(
+    "--cases",
+    type=CaseNames(),
+    default=(),
+    help=f"Measure only these: {', '.join(CASES)}.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="bench.json",
+    show_default=True,
+    help="Where every round goes.",
+)
+@click.option(
+    "--write",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Also write the figures into this page; not with --cases.",
+)
+def bench(
+    rounds: int, seconds: int, cases: tuple[str, ...], json_file: Path, page: Path | None
+) -> None:
+    """Measure the service: messages and answers per second, beside what is possible here.
+
+    Server and load have a core each, and both are for this run alone.
+    Exits with 0 when every case reached its target, 1 when one did not or could not be measured,
+    2 when a tool is missing, and 130 when interrupted.
+    """
+    wrk = _tools()
+    # Like Ctrl-C it unwinds what runs, so that every process is ended.
+    signal.signal(signal.SIGTERM, lambda signum, _frame: sys.exit(128 + signum))
+    try:
+        report = _measure(
+            cases or tuple(CASES), rounds, seconds, wrk, _command(rounds, seconds, cases)
+        )
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    _show(report)
+    try:
+        json_file.write_bytes(report.encode())
+        if page is not None and not cases:
+            page.write_text(fill(page.read_text(), report))
+    except (OSError, PageUnmarked) as error:
+        _give_up(f"{error}")
+    if page is not None and cases:
+        click.echo(f"{page} was left as it is: these are not all cases", err=True)
+    sys.exit(0 if report.passed else EXIT_MISSED)
+
+
+def _tools() -> str:
+    """Return where wrk is, or end where something is missing that only a benchmark needs."""
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        _give_up("wrk is not installed; `make bench-tools` installs it")
+    if find_spec("httptools") is None:
+        _give_up("httptools is not installed; `make bench` installs it with the test environment")
+    return wrk
+
+
+def _give_up(problem: str) -> NoReturn:
+    click.echo(f"rockets bench: {problem}", err=True)
+    sys.exit(EXIT_IMPOSSIBLE)
+
+
+def _command(rounds: int, seconds: int, cases: Sequence[str]) -> str:
+    """Write the command without its file names, which only mean something on this machine."""
+    chosen = f" --cases {','.join(cases)}" if cases else ""
+    return f"rockets bench --rounds {rounds} --seconds {seconds}{chosen}"
+
+
+def _measure(names: Sequence[str], rounds: int, seconds: int, wrk: str, command: str) -> Report:
+    started = datetime.now(UTC)
+    cores = find_cores()
+    with TemporaryDirectory(prefix="rockets-bench-") as directory:
+        stand = Stand(Path(directory), cores=cores, seconds=seconds, wrk=wrk)
+        measured = run_rounds(
+            {name: MEASUREMENTS[name] for name in needed(names)},
+            stand,
+            rounds=rounds,
+            say=lambda line: click.echo(line, err=True),
+        )
+        machine = look(Path(directory), cores=cores, wrk=wrk)
+    return make_report(
+        names,
+        measured,
+        command=command,
+        started=started,
+        rounds=rounds,
+        seconds=seconds,
+        machine=machine,
+    )
+
+
+def _show(report: Report) -> None:
+    # Imported here: rich takes longer to import than it takes to find wrk missing.
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False)
+    table = Table()
+    for heading in HEADINGS:
+        is_text = heading in {"case", "target", "reached"}
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
+    for verdict in report.verdicts:
+        table.add_row(*cells(verdict), style=None if verdict.passed else "bold red")
+    table.add_section()
+    for name, rate, p50, p99 in reference_rows(report):
+        table.add_row(name, "", rate, "", f"p50 {p50}, p99 {p99}", style="dim")
+    console.print(table)
+    for line in (*remarks(report.verdicts), *circumstances(report)):
+        click.echo(line)
