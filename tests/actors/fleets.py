@@ -1,6 +1,6 @@
 """A real fleet over a journal in memory, with commits that a test can hold back or fail."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -51,6 +51,6 @@ async def running_fleet(
         yield fleet
 
 
-async def ask(fleet: Fleet, *messages: Message) -> list[Reply]:
+async def ask(fleet: Fleet, *messages: Message) -> Sequence[Reply]:
     """Hand over messages of one rocket, received at microsecond 1."""
     return await fleet.ask(messages[0].channel, messages, received_at=1)

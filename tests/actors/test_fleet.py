@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rockets.actors.fleet import CRASHES_MAX, Fleet, FleetLimits, FleetUnavailable
-from rockets.actors.rocket_actor import RocketActor
+from rockets.actors.rocket_actor import Reply, RocketActor
 from rockets.domain.ledger import Ledger, Outcome
 from rockets.domain.messages import Channel, Payload
 from rockets.journal.base import Record
@@ -136,7 +136,8 @@ async def test_an_idle_actor_ends_and_the_next_message_starts_it_again(
 async def test_an_actor_that_works_is_not_ended_by_the_sweep(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    gate, replies = Gate(), []
+    gate = Gate()
+    replies: list[Reply] = []
 
     async with running_fleet(gate=gate) as fleet, trio.open_nursery() as nursery:
         gate.shut()
@@ -236,7 +237,8 @@ async def test_a_full_mailbox_makes_the_sender_wait_and_loses_nothing() -> None:
 
 
 async def test_closing_works_off_what_was_taken_and_takes_nothing_more() -> None:
-    gate, journal, replies = Gate(), MemoryJournal(), []
+    gate, journal = Gate(), MemoryJournal()
+    replies: list[Reply] = []
 
     async with running_fleet(journal, gate=gate) as fleet:
         gate.shut()

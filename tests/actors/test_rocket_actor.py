@@ -69,23 +69,23 @@ async def test_nothing_is_answered_or_shown_before_it_is_durable() -> None:
 
 async def test_a_duplicate_waits_for_the_commit_of_the_first_attempt() -> None:
     gate = Gate()
-    outcomes: list[str | None] = []
+    outcomes: dict[str, str | None] = {}
 
     async with running_fleet(gate=gate) as fleet, trio.open_nursery() as nursery:
         gate.shut()
 
-        async def send() -> None:
+        async def send(attempt: str) -> None:
             [reply] = await ask(fleet, message("r", 1, "RocketLaunched"))
-            outcomes.append(reply.outcome)
+            outcomes[attempt] = reply.outcome
 
-        nursery.start_soon(send)
+        nursery.start_soon(send, "first")
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(send)
+        nursery.start_soon(send, "second")
         await trio.testing.wait_all_tasks_blocked()
-        assert outcomes == []
+        assert outcomes == {}
         gate.open()
 
-    assert outcomes == ["applied", "duplicate"]
+    assert outcomes == {"first": "applied", "second": "duplicate"}
 
 
 async def test_a_sender_that_leaves_does_not_touch_the_batch() -> None:

@@ -6,7 +6,7 @@ Both are in an order of their own, commit order and note id, and a page merges t
 arrival, so a cursor is a place in each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -124,7 +124,7 @@ class Anomalies:
                 async with self._turn:
                     await self._read_on(ledger)
 
-    def _ledgers(self, channel: Channel | None) -> list[Ledger]:
+    def _ledgers(self, channel: Channel | None) -> Iterable[Ledger]:
         if channel is None:
             return self._read_model.ledgers()
         ledger = self._read_model.ledger(channel)

@@ -90,7 +90,7 @@ class History:
 
     def knows(self, channel: Channel) -> bool:
         """Say whether any message of this rocket is stored."""
-        return self._read_model.ledger(channel) is not None
+        return self._read_model.knows(channel)
 
     async def rocket_at(self, channel: Channel, number: int, view: View) -> Rocket | None:
         """Show the rocket as its stored messages up to a number make it; None where there is none.

@@ -3,51 +3,108 @@
 The actor publishes a ledger after its commit and before it answers, without a checkpoint between,
 so a client reads its own write and nobody reads what is not durable.
 Reads never wake an actor: they show the ledger, and the shown rocket is kept until it changes.
+
+A rocket without an actor is a packed record of some 200 bytes; it is unpacked where it is read.
 """
+
+from collections.abc import Iterator
 
 from rockets.actors.listing import ListQuery, Page, list_page
 from rockets.domain.ledger import Ledger
 from rockets.domain.messages import Channel
 from rockets.domain.rocket import Rocket, View
 
+# With more rockets than this shown ones are not kept, since that takes three times the room of
+# what they are made of.
+SHOWN_MAX = 10_000
+
 
 class ReadModel:
     """Published ledgers by channel, and the rockets they show."""
 
     def __init__(self) -> None:
-        self._ledgers: dict[Channel, Ledger] = {}
+        self._live: dict[Channel, Ledger] = {}
+        self._idle: dict[Channel, bytes] = {}
         self._shown: dict[View, dict[Channel, Rocket]] = {"latest": {}, "settled": {}}
+        self.version = 0  # another one after every change of any rocket
+        self.changed: set[Channel] = set()  # since `take_changed`
 
     def __len__(self) -> int:
-        return len(self._ledgers)
+        return len(self._live) + len(self._idle)
 
     def publish(self, ledger: Ledger) -> None:
-        """Make the present state of a ledger the one that readers see."""
+        """Make the present state of a ledger, which has an actor, the one that readers see."""
         channel = ledger.channel
-        self._ledgers[channel] = ledger
+        self.version += 1
+        self._live[channel] = ledger
+        self.changed.add(channel)
         for shown in self._shown.values():
             shown.pop(channel, None)
 
-    def ledger(self, channel: Channel) -> Ledger | None:
-        """Give the published ledger, for the actor that takes it over."""
-        return self._ledgers.get(channel)
+    def take_over(self, channel: Channel) -> Ledger:
+        """Give the published ledger, or an empty one, to the actor that changes it from now on."""
+        record = self._idle.pop(channel, None)
+        if record is None:
+            return self._live.get(channel) or Ledger(channel)
+        ledger = self._live[channel] = Ledger.unpack(channel, record)
+        return ledger
 
-    def ledgers(self) -> list[Ledger]:
-        """Give all published ledgers as of now, for a reader that takes its time."""
-        return list(self._ledgers.values())
+    def retire(self, channel: Channel) -> None:
+        """Pack the ledger of a rocket that has no actor any more."""
+        ledger = self._live.pop(channel, None)
+        if ledger is not None:
+            self.keep_idle(channel, ledger.pack())
+
+    def keep_idle(self, channel: Channel, record: bytes) -> None:
+        """Make a packed ledger the one that readers see, of a rocket without an actor."""
+        self._idle[channel] = record
+        if len(self) > SHOWN_MAX:
+            for shown in self._shown.values():
+                shown.pop(channel, None)
+
+    def take_changed(self) -> set[Channel]:
+        """Give the channels that have changed since the last time."""
+        changed, self.changed = self.changed, set()
+        return changed
+
+    def record(self, channel: Channel) -> bytes:
+        """Pack the published ledger of a rocket that has one."""
+        record = self._idle.get(channel)
+        return self._live[channel].pack() if record is None else record
+
+    def knows(self, channel: Channel) -> bool:
+        """Say whether any message of this rocket is stored."""
+        return channel in self._live or channel in self._idle
+
+    def ledger(self, channel: Channel) -> Ledger | None:
+        """Give the published ledger to a reader, which must not change it."""
+        record = self._idle.get(channel)
+        return self._live.get(channel) if record is None else Ledger.unpack(channel, record)
+
+    def ledgers(self) -> Iterator[Ledger]:
+        """Give the published ledgers of all rockets there are now, to a reader that takes its time.
+
+        Each is as it is when its turn comes.
+        """
+        for channel in (*self._live, *self._idle):
+            ledger = self.ledger(channel)
+            assert ledger is not None, "a published rocket stays published"
+            yield ledger
 
     def rocket(self, channel: Channel, view: View = "latest") -> Rocket | None:
         """Show one rocket, or None where no message of it is stored."""
         shown = self._shown[view]
         rocket = shown.get(channel)
         if rocket is None:
-            ledger = self._ledgers.get(channel)
+            ledger = self.ledger(channel)
             if ledger is None:
                 return None
-            rocket = shown[channel] = ledger.rocket(view)
+            rocket = ledger.rocket(view)
+            if channel in self._live or len(self) <= SHOWN_MAX:
+                shown[channel] = rocket
         return rocket
 
     def page(self, query: ListQuery) -> Page:
         """List rockets; the order and the cursor are explained in `listing`."""
-        rockets = (self.rocket(channel, query.view) for channel in self._ledgers)
+        rockets = (self.rocket(channel, query.view) for channel in (*self._live, *self._idle))
         return list_page((rocket for rocket in rockets if rocket is not None), query)

@@ -7,7 +7,7 @@ From the return of the append to the last answer there is no checkpoint, so nobo
 between "committed" and "told".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -50,33 +50,62 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class Part:
-    """Messages of one sender for one rocket, and the place where the answer is put."""
+    """Messages of one sender for one rocket, and the place where the answer is put.
+
+    Exactly one of `replies` and `error` is there once `tell` is called, which happens once.
+    """
 
     __slots__ = ("answered", "error", "messages", "received_at", "replies")
 
     def __init__(self, messages: Sequence[Message], received_at: int) -> None:
         self.messages = messages
         self.received_at = received_at
-        self.replies: list[Reply] = []
+        self.replies: Sequence[Reply] = ()
         self.error: Exception | None = None
-        self.answered = trio.Event()
+        self.answered = False
+
+    def answer(self, replies: Sequence[Reply]) -> None:
+        """Put the replies, one per message in order, unless the sender has given up."""
+        if not self.answered:
+            self.replies = replies
+            self.answered = True
+            self.tell()
 
     def fail(self, error: Exception) -> None:
         """Answer with an error, unless there is an answer already."""
-        if not self.answered.is_set():
+        if not self.answered:
             self.error = error
-            self.answered.set()
+            self.answered = True
+            self.tell()
 
-    async def wait_replies(self) -> list[Reply]:
+    def tell(self) -> None:
+        """Tell the sender that the answer is there; must not raise and must not wait."""
+        raise NotImplementedError
+
+
+class AwaitedPart(Part):
+    """A part whose sender is a task that waits."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self, messages: Sequence[Message], received_at: int) -> None:
+        super().__init__(messages, received_at)
+        self._told = trio.Event()
+
+    def tell(self) -> None:
+        """Wake the sender."""
+        self._told.set()
+
+    async def wait_replies(self) -> Sequence[Reply]:
         """Wait for the answer; leaving early changes nothing for the batch it is in."""
-        await self.answered.wait()
+        await self._told.wait()
         if self.error is not None:
             raise self.error
         return self.replies
 
 
 class RocketActor:
-    """The task that owns one rocket; see the module."""
+    """The task that owns one rocket at a time; see the module."""
 
     def __init__(
         self,
@@ -119,40 +148,48 @@ class RocketActor:
             except (trio.WouldBlock, trio.EndOfChannel):
                 return
 
-    @property
-    def idle(self) -> bool:
-        """Nothing is in hand; the caller also looks at the mailbox."""
-        return not self.parts
+    def adopt(self, ledger: Ledger) -> None:
+        """Take over another rocket; only while it waits for its empty mailbox."""
+        assert not self.parts, "an actor changes its rocket between two batches"
+        self.ledger = ledger
+        self._recent = {}
 
     async def _drained(self) -> bool:
         """Take all that waits; False when the mailbox is closed and empty."""
+        receive_nowait = self.mailbox.receive_nowait
+        count = 0
         try:
-            part = await self.mailbox.receive()
+            while count < DRAIN_MESSAGES_MAX:
+                part = receive_nowait()
+                self.parts.append(part)
+                count += len(part.messages)
+        except trio.WouldBlock:
+            # Waiting only where nothing is there saves a turn of the scheduler. Nobody starves:
+            # what comes meanwhile comes from tasks that had theirs.
+            if not self.parts:
+                return await self._wait_part()
         except trio.EndOfChannel:
-            return False
-        self.parts.append(part)
-        count = len(part.messages)
-        while count < DRAIN_MESSAGES_MAX:
-            try:
-                part = self.mailbox.receive_nowait()
-            except (trio.WouldBlock, trio.EndOfChannel):
-                break
-            self.parts.append(part)
-            count += len(part.messages)
+            return bool(self.parts)
         return True
 
+    async def _wait_part(self) -> bool:
+        """Wait for a part and take all that has come with it; False as above."""
+        try:
+            self.parts.append(await self.mailbox.receive())
+        except trio.EndOfChannel:
+            return False
+        return await self._drained()
+
     async def _process(self) -> None:
-        messages = [(part, message) for part in self.parts for message in part.messages]
         ledger = self.ledger
+        messages = [message for part in self.parts for message in part.messages]
         reserved = 0
         try:
-            stored = await self._stored_contents([message for _, message in messages])
-            decision = ledger.decide(
-                [message for _, message in messages],
-                stored,
-                gaps_max=self._budget.gaps_max(ledger.gap_count),
-            )
-            records, notes = _to_append(messages, decision.verdicts)
+            known = ledger.known(messages)
+            stored = await self._stored_contents(known) if known else {}
+            gaps_max = self._budget.gaps_max(ledger.gap_count)
+            decision = ledger.decide(messages, stored, gaps_max=gaps_max)
+            records, notes = _to_append(self.parts, decision.verdicts)
             reserved = max(0, decision.gaps_opened)
             self._budget.change(reserved)
             appended = await self._journal.append(records, notes) if records or notes else None
@@ -176,7 +213,7 @@ class RocketActor:
 
     def _apply(
         self,
-        messages: Sequence[tuple[Part, Message]],
+        messages: Sequence[Message],
         verdicts: Sequence[Verdict],
         appended: Appended | None,
     ) -> list[Reply]:
@@ -185,12 +222,18 @@ class RocketActor:
         gaps_before = ledger.gap_count
         replies: list[Reply] = []
         index = 0
+        instead = {} if appended is None else appended.stored
+        remembered_from = len(messages) - RECENT_MAX  # of a long batch only the end stays
         try:
-            for (_, message), verdict in zip(messages, verdicts, strict=True):
+            for message, verdict in zip(messages, verdicts, strict=True):
                 outcome: Outcome | None
                 if verdict == "new":
-                    assert appended is not None
-                    outcome = self._apply_one(message, appended.stored.get(index))
+                    if index in instead:
+                        outcome = self._apply_instead(message, instead[index])
+                    else:
+                        if index >= remembered_from:
+                            self._remember(message.number, message.payload)
+                        outcome = ledger.apply(message.number, message.payload, message.time)
                     index += 1
                 else:
                     outcome = None if verdict == "tooManyGaps" else verdict
@@ -198,40 +241,38 @@ class RocketActor:
         finally:
             # Also after a crash: the restore counts from what this ledger really holds.
             self._budget.change(ledger.gap_count - gaps_before)
-        if appended is not None:
+        if appended is not None and appended.notes_new:
             ledger.conflicts += sum(appended.notes_new)
         return replies
 
-    def _apply_one(self, message: Message, stored: StoredRecord | None) -> Outcome:
-        """Apply a message that was appended, or what another instance stored in its place."""
-        if stored is None:
-            self._remember(message.number, message.payload)
-            return self.ledger.apply(message.number, message.payload, message.time)
+    def _apply_instead(self, message: Message, stored: StoredRecord) -> Outcome:
+        """Apply what another instance has stored in place of a message."""
         payload, time = decode_stored(stored.body)
         self._remember(message.number, payload)
         self.ledger.apply(message.number, payload, time)
         return "duplicate" if payload == message.payload else "conflict"
 
     def _answer(self, replies: list[Reply]) -> None:
+        if len(replies) == len(self.parts):  # the usual case: a message each
+            for part, reply in zip(self.parts, replies, strict=True):
+                part.answer((reply,))
+            return
         start = 0
         for part in self.parts:
             end = start + len(part.messages)
-            part.replies = replies[start:end]
-            part.answered.set()
+            part.answer(replies[start:end])
             start = end
 
-    async def _stored_contents(self, messages: Sequence[Message]) -> dict[int, Payload]:
-        """Get the content of the numbers that are stored already, from memory or the journal."""
+    async def _stored_contents(self, numbers: Iterable[int]) -> dict[int, Payload]:
+        """Get the content of numbers that are stored, from memory or from the journal."""
         stored: dict[int, Payload] = {}
         unread: set[int] = set()
-        for message in messages:
-            number = message.number
-            if self.ledger.knows(number):
-                payload = self._recent.get(number)
-                if payload is None:
-                    unread.add(number)
-                else:
-                    stored[number] = payload
+        for number in numbers:
+            payload = self._recent.get(number)
+            if payload is None:
+                unread.add(number)
+            else:
+                stored[number] = payload
         for first, last in runs_of(sorted(unread)):
             for start in range(first, last + 1, RESTORE_SLICE):
                 end = min(last, start + RESTORE_SLICE - 1)
@@ -283,25 +324,30 @@ def decode_stored(body: bytes) -> tuple[Payload, str]:
 
 
 def _to_append(
-    messages: Sequence[tuple[Part, Message]], verdicts: Sequence[Verdict]
+    parts: Sequence[Part], verdicts: Sequence[Verdict]
 ) -> tuple[list[Record], list[Note]]:
     """Turn the verdicts into what the journal must hold: new messages, and conflicts as notes."""
     records: list[Record] = []
     notes: list[Note] = []
-    for (part, message), verdict in zip(messages, verdicts, strict=True):
-        if verdict == "new":
-            records.append(Record(message.channel, message.number, message.body, part.received_at))
-        elif verdict == "conflict":
-            notes.append(
-                Note(
-                    "conflict",
-                    message.channel,
-                    message.number,
-                    content_key(message),
-                    message.body,
-                    part.received_at,
+    following = iter(verdicts)
+    for part in parts:
+        for message in part.messages:
+            verdict = next(following)
+            if verdict == "new":
+                records.append(
+                    Record(message.channel, message.number, message.body, part.received_at)
                 )
-            )
+            elif verdict == "conflict":
+                notes.append(
+                    Note(
+                        "conflict",
+                        message.channel,
+                        message.number,
+                        content_key(message),
+                        message.body,
+                        part.received_at,
+                    )
+                )
     return records, notes
 
 

@@ -37,7 +37,7 @@ from rockets.domain.messages import (
 from rockets.domain.rocket import Rocket
 
 
-class Launch(msgspec.Struct, frozen=True, gc=False):
+class Launch(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The first launch of a run and where the rocket stands at the end of that run."""
 
     time: str
@@ -47,14 +47,14 @@ class Launch(msgspec.Struct, frozen=True, gc=False):
     mission: str
 
 
-class Explosion(msgspec.Struct, frozen=True, gc=False):
+class Explosion(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The first explosion of a run."""
 
     time: str
     reason: str
 
 
-class Effect(msgspec.Struct, frozen=True, gc=False):
+class Effect(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What a run does; the module's docstring explains the fields."""
 
     count: int = 0

@@ -8,17 +8,25 @@ Invariant: runs are ascending, and there is at least one missing number between 
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from rockets.domain.effect import NOTHING, Effect, combine, effect_of, rocket_after
 from rockets.domain.messages import Channel, Message, Payload
-from rockets.domain.rocket import Rocket, View, anomaly, sequence_of
+from rockets.domain.rocket import Rocket, View, sequence_of
+
+RULES = "1"
+"""Names the rules by which a packed ledger was made. Whoever changes what messages do to a rocket,
+or how a ledger is packed, changes this too: then every ledger is folded from its messages again."""
 
 Verdict = Literal["new", "duplicate", "conflict", "tooManyGaps"]
 Outcome = Literal["applied", "held", "ignored", "duplicate", "conflict"]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[int, list[int], list[int], list[Effect]]).decode
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -40,6 +48,26 @@ class Ledger:
         self._ends: list[int] = []
         self._effects: list[Effect] = []
 
+    def pack(self) -> bytes:
+        """Write the ledger as a small record; `unpack` reads it.
+
+        Two bytes come first that can be looked at without reading the rest: how many gaps there
+        are, 255 for more, and whether there are settled anomalies.
+        """
+        first = bytes((min(self.gap_count, 255), self.settled_anomalies > 0))
+        return first + _encode((self.conflicts, self._starts, self._ends, self._effects))
+
+    @classmethod
+    def unpack(cls, channel: Channel, record: bytes) -> "Ledger":
+        """Read what `pack` has written; ValueError where it is something else."""
+        ledger = cls(channel)
+        try:
+            content = _decode(memoryview(record)[2:])
+        except msgspec.DecodeError as error:
+            raise ValueError(f"not a packed ledger: {error}") from error
+        ledger.conflicts, ledger._starts, ledger._ends, ledger._effects = content
+        return ledger
+
     @property
     def run_count(self) -> int:
         """How many runs there are; one more than the gaps between them."""
@@ -48,7 +76,8 @@ class Ledger:
     @property
     def settled_through(self) -> int:
         """The highest number with no gap before it; 0 where number 1 is missing."""
-        return self._ends[0] if self._starts and self._starts[0] == 1 else 0
+        starts = self._starts
+        return self._ends[0] if starts and starts[0] == 1 else 0
 
     @property
     def settled_anomalies(self) -> int:
@@ -58,12 +87,22 @@ class Ledger:
     @property
     def gap_count(self) -> int:
         """How many ranges of numbers are missing below the highest one."""
-        return self.run_count - (self.settled_through > 0)
+        starts = self._starts
+        return len(starts) - (starts[0] == 1) if starts else 0
 
     def knows(self, number: int) -> bool:
         """Say whether this number is stored."""
         index = bisect_right(self._starts, number) - 1
         return index >= 0 and number <= self._ends[index]
+
+    def known(self, messages: Iterable[Message]) -> list[int]:
+        """Give those numbers of messages that are stored."""
+        last = self._ends[-1] if self._ends else 0
+        return [
+            message.number
+            for message in messages
+            if message.number <= last and self.knows(message.number)
+        ]
 
     def decide(
         self, messages: Sequence[Message], stored: Mapping[int, Payload], *, gaps_max: int
@@ -73,18 +112,22 @@ class Ledger:
         A message that would open a run behind a gap over `gaps_max` is refused; one that touches a
         run, of the ledger or of this batch, never is, nor is number 1, which no gap comes before.
         """
+        starts, ends = self._starts, self._ends
         batch: dict[int, Payload] = {}
         verdicts: list[Verdict] = []
         opened = 0
         for message in messages:
             number, payload = message.number, message.payload
+            index = bisect_right(starts, number) - 1  # the last run that starts at or before it
             if number in batch:
                 verdicts.append("duplicate" if batch[number] == payload else "conflict")
-            elif self.knows(number):
+            elif index >= 0 and number <= ends[index]:
                 verdicts.append("duplicate" if stored[number] == payload else "conflict")
             else:
-                before = number == 1 or number - 1 in batch or self.knows(number - 1)
-                after = number + 1 in batch or self.knows(number + 1)
+                touches_before = index >= 0 and ends[index] == number - 1
+                touches_after = index + 1 < len(starts) and starts[index + 1] == number + 1
+                before = touches_before or number == 1 or number - 1 in batch
+                after = touches_after or number + 1 in batch
                 change = 1 - before - after
                 if change > 0 and self.gap_count + opened >= gaps_max:
                     verdicts.append("tooManyGaps")
@@ -99,38 +142,33 @@ class Ledger:
         index = bisect_right(self._starts, number) - 1
         if index >= 0 and number <= self._ends[index]:
             return "duplicate"
-        settled = self.settled_through
-        outcome: Outcome = "held"
-        if number == settled + 1:
-            outcome = self._outcome_on_settled(payload)
-        self._insert(index, number, payload, time)
-        return outcome
+        return self._insert(index, number, payload, time)
 
-    def _outcome_on_settled(self, payload: Payload) -> Outcome:
-        """Say what the next message in order does to the settled view."""
-        before = self._effects[0] if self.settled_through else NOTHING
-        why = anomaly(
-            payload, launched=before.launch is not None, exploded=before.explosion is not None
-        )
-        return "applied" if why is None else "ignored"
-
-    def _insert(self, index: int, number: int, payload: Payload, time: str) -> None:
+    def _insert(self, index: int, number: int, payload: Payload, time: str) -> Outcome:
         """Put a missing number behind run `index`, joining the runs it touches."""
         starts, ends, effects = self._starts, self._ends, self._effects
         effect = effect_of(payload, time)
+        before = NOTHING
         if index >= 0 and ends[index] == number - 1:
+            before = effects[index]
             ends[index] = number
-            effects[index] = combine(effects[index], effect)
+            effect = effects[index] = combine(before, effect)
         else:
             index += 1
             starts.insert(index, number)
             ends.insert(index, number)
             effects.insert(index, effect)
+        # Only behind all that is settled is it known what a message does to the rocket.
+        outcome: Outcome = "held"
+        if starts[index] == 1:
+            changed = effect.anomalies_unlaunched == before.anomalies_unlaunched
+            outcome = "applied" if changed else "ignored"
         after = index + 1
         if after < len(starts) and starts[after] == number + 1:
-            effects[index] = combine(effects[index], effects[after])
+            effects[index] = combine(effect, effects[after])
             ends[index] = ends[after]
             del starts[after], ends[after], effects[after]
+        return outcome
 
     def rocket(self, view: View) -> Rocket:
         """Show the rocket; `latest` combines all runs, so it costs about 1 µs for each gap."""
