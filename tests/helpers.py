@@ -11,9 +11,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
 import trio
 
 from rockets.domain.messages import Message, decode_message
+
+# For tests of the real server that must come out the same whichever way messages are taken.
+both_lanes = pytest.mark.parametrize("lane", ["--fast-lane", "--no-fast-lane"])
 
 _CONTENTS: dict[str, dict[str, object]] = {
     "RocketLaunched": {"type": "Falcon-9", "launchSpeed": 500, "mission": "ARTEMIS"},

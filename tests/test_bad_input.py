@@ -6,16 +6,19 @@ import pytest
 
 from rockets.web.batch import form_of
 from tests.domain.broken_bodies import BROKEN_BODIES
-from tests.helpers import body, connected, get, post, serving
+from tests.helpers import body, both_lanes, connected, get, post, serving
 
 TOO_LARGE = 64 * 1024
 
 
 @pytest.mark.slow
-async def test_every_broken_body_is_refused_with_its_status_and_pointers(tmp_path: Path) -> None:
+@both_lanes
+async def test_every_broken_body_is_refused_with_its_status_and_pointers(
+    tmp_path: Path, lane: str
+) -> None:
     assert len(BROKEN_BODIES) >= 40
 
-    async with serving(tmp_path) as server:
+    async with serving(tmp_path, lane) as server:
         for name, content, status, pointers in BROKEN_BODIES:
             if form_of(None, content) == "array":
                 continue  # A batch: `tests/web/test_batch.py` has its table.
@@ -37,10 +40,13 @@ async def test_every_broken_body_is_refused_with_its_status_and_pointers(tmp_pat
 
 
 @pytest.mark.slow
-async def test_the_largest_body_is_taken_and_one_byte_more_is_refused(tmp_path: Path) -> None:
+@both_lanes
+async def test_the_largest_body_is_taken_and_one_byte_more_is_refused(
+    tmp_path: Path, lane: str
+) -> None:
     plain = body("r", 1, "Padded", padding="")
 
-    async with serving(tmp_path) as server:
+    async with serving(tmp_path, lane) as server:
         for size, status in ((TOO_LARGE - 1, 204), (TOO_LARGE, 204), (TOO_LARGE + 1, 413)):
             content = body("r", 1, "Padded", padding="x" * (size - len(plain)))
             assert len(content) == size
@@ -49,8 +55,9 @@ async def test_the_largest_body_is_taken_and_one_byte_more_is_refused(tmp_path: 
 
 
 @pytest.mark.slow
-async def test_an_encoded_body_is_refused(tmp_path: Path) -> None:
-    async with serving(tmp_path) as server:
+@both_lanes
+async def test_an_encoded_body_is_refused(tmp_path: Path, lane: str) -> None:
+    async with serving(tmp_path, lane) as server:
         for encoding, status in (("gzip", 415), ("br", 415), ("identity", 204)):
             async with connected(server.port) as client:
                 reply = await client.ask(post(body("r", 1), f"Content-Encoding: {encoding}"))
@@ -58,8 +65,9 @@ async def test_an_encoded_body_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_any_content_type_is_taken_for_a_single_message(tmp_path: Path) -> None:
-    async with serving(tmp_path) as server, connected(server.port) as client:
+@both_lanes
+async def test_any_content_type_is_taken_for_a_single_message(tmp_path: Path, lane: str) -> None:
+    async with serving(tmp_path, lane) as server, connected(server.port) as client:
         for number, kind in enumerate(("application/json", "text/plain", "nonsense", ""), 1):
             reply = await client.ask(post(body("r", number), f"Content-Type: {kind}"))
             assert reply.status == 204

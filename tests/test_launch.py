@@ -40,9 +40,13 @@ async def rockets(server: ServerProcess) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("concurrency", [3, 20, 200])
-async def test_every_rocket_ends_in_the_right_state(tmp_path: Path, concurrency: int) -> None:
-    async with serving(tmp_path) as server:
+@pytest.mark.parametrize(
+    ("concurrency", "flags"), [(3, ()), (20, ()), (200, ()), (20, ("--no-fast-lane",))]
+)
+async def test_every_rocket_ends_in_the_right_state(
+    tmp_path: Path, concurrency: int, flags: tuple[str, ...]
+) -> None:
+    async with serving(tmp_path, *flags) as server:
         output = await launch(server, "--concurrency-level", str(concurrency), "--verify")
 
     assert "verified: 20 rockets as expected" in output

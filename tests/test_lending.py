@@ -4,7 +4,6 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.metadata import version
 
 import pytest
@@ -16,9 +15,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rockets.lending import READ_AHEAD_MAX, SEND_SIZE, lender
 from rockets.web.batch import BatchBodies
-from rockets.web.connections import ConnectionLimits, Connections
+from rockets.web.connections import ConnectionLimits
 from rockets.web.front import Front, FrontLimits
 from tests.helpers import Client, connected, get, post
+from tests.web.fronts import Register, open_port
 
 LARGE = 64 * 1024 * 1024
 SEND_TIMEOUT_S = 5.0
@@ -99,7 +99,7 @@ def make_app(gate: Gate) -> QuartTrio:
 class Server:
     """A front in this process."""
 
-    def __init__(self, port: int, connections: Connections, gate: Gate) -> None:
+    def __init__(self, port: int, connections: Register, gate: Gate) -> None:
         self.port = port
         self.connections = connections
         self.gate = gate
@@ -109,7 +109,7 @@ class Server:
 async def lending(connections_max: int = 100) -> AsyncIterator[Server]:
     """Serve the small application; every connection must end once the clients have left."""
     gate = Gate()
-    connections = Connections(
+    connections = Register(
         ConnectionLimits(connections_max=connections_max, idle_timeout_s=IDLE_TIMEOUT_S)
     )
     front = Front(
@@ -118,15 +118,8 @@ async def lending(connections_max: int = 100) -> AsyncIterator[Server]:
         rules=BatchBodies(64 * 1024, 8 * 1024 * 1024),
         limits=FrontLimits(),
     )
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    async with trio.open_nursery() as serving:
-        async with trio.open_nursery() as accepting:
-            serve = partial(trio.serve_listeners, front.serve, [listener], handler_nursery=serving)
-            await accepting.start(serve)
-            accepting.start_soon(connections.sweep)
-            yield Server(listener.socket.getsockname()[1], connections, gate)
-            accepting.cancel_scope.cancel()
-    assert len(connections) == 0
+    async with open_port(front, connections) as port:
+        yield Server(port, connections, gate)
 
 
 def test_hypercorn_is_the_version_this_seam_was_written_for() -> None:

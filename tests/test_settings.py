@@ -35,7 +35,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "durability": get_args(Durability),
     "log_level": get_args(LogLevel),
 }
-OTHERS = {"host", "database", "fresh"}
+TRUTHS = {"fresh": False, "fast_lane": True}  # with their defaults
+OTHERS = {"host", "database", *TRUTHS}
 
 
 def problems(
@@ -128,12 +129,19 @@ def test_a_word_is_one_of_its_set(name: str, words: tuple[str, ...]) -> None:
         assert len(problems({name: wrong})) == 1
 
 
-def test_fresh_is_a_truth_value_in_every_source(tmp_path: Path) -> None:
-    assert read_settings({"fresh": True}, {}).fresh
-    assert read_settings({}, {"ROCKETS_FRESH": "true"}).fresh
-    assert not read_settings({}, {"ROCKETS_FRESH": "0"}).fresh
-    assert read_settings({}, {}, config=toml(tmp_path, "fresh = true")).fresh
-    assert len(problems(environment={"ROCKETS_FRESH": "perhaps"})) == 1
+@pytest.mark.parametrize(("name", "default"), TRUTHS.items())
+def test_a_truth_value_is_one_in_every_source(name: str, default: bool, tmp_path: Path) -> None:
+    variable = f"ROCKETS_{name.upper()}"
+    other = str(not default).lower()
+
+    assert getattr(read_settings({}, {}), name) is default
+    assert getattr(read_settings({name: not default}, {}), name) is not default
+    assert getattr(read_settings({name: default}, {variable: other}), name) is default
+    for written, meant in (("true", True), ("1", True), ("false", False), ("0", False)):
+        assert getattr(read_settings({}, {variable: written}), name) is meant
+    config = toml(tmp_path, f"{name} = {other}")
+    assert getattr(read_settings({}, {}, config=config), name) is not default
+    assert len(problems(environment={variable: "perhaps"})) == 1
 
 
 @pytest.mark.parametrize("name", ["host", "database"])

@@ -7,19 +7,21 @@ import pytest
 import trio
 
 from rockets.server import EXIT_FAILED
-from tests.helpers import body, connected, get, post, serving
+from tests.helpers import body, both_lanes, connected, get, post, serving
 
 FAULTY_SERVE = str(Path(__file__).with_name("faulty_serve.py"))
 
 
 @pytest.mark.slow
+@both_lanes
 async def test_a_failed_sync_in_a_commit_ends_the_process_and_a_restart_takes_the_resend(
-    tmp_path: Path,
+    tmp_path: Path, lane: str
 ) -> None:
     trigger = tmp_path / "fail"
     async with (
         serving(
             tmp_path,
+            lane,
             command=(FAULTY_SERVE, "serve"),
             environment=os.environ | {"FAIL_SYNC": "-wal", "FAIL_FROM": str(trigger)},
         ) as server,
@@ -37,7 +39,7 @@ async def test_a_failed_sync_in_a_commit_ends_the_process_and_a_restart_takes_th
     assert code == EXIT_FAILED
     assert len(server.events("journal_failed")) == 1
 
-    async with serving(tmp_path) as server, connected(server.port) as client:
+    async with serving(tmp_path, lane) as server, connected(server.port) as client:
         again = await client.ask(post(body("r", 2)))
         rocket = await client.ask(get("/rockets/r"))
 
@@ -46,14 +48,16 @@ async def test_a_failed_sync_in_a_commit_ends_the_process_and_a_restart_takes_th
 
 
 @pytest.mark.slow
+@both_lanes
 async def test_a_failed_sync_in_a_checkpoint_ends_the_process_and_loses_nothing(
-    tmp_path: Path,
+    tmp_path: Path, lane: str
 ) -> None:
     trigger = tmp_path / "fail"
     acknowledged = 0
     async with (
         serving(
             tmp_path,
+            lane,
             command=(FAULTY_SERVE, "serve"),
             environment=os.environ | {"FAIL_SYNC": ".db", "FAIL_FROM": str(trigger)},
         ) as server,
@@ -71,7 +75,7 @@ async def test_a_failed_sync_in_a_checkpoint_ends_the_process_and_loses_nothing(
     assert code == EXIT_FAILED
     assert 200 < acknowledged < 2_000
 
-    async with serving(tmp_path) as server, connected(server.port) as client:
+    async with serving(tmp_path, lane) as server, connected(server.port) as client:
         rocket = await client.ask(get("/rockets/r"))
 
     assert rocket.json["lastMessageNumber"] in {acknowledged, acknowledged + 1}

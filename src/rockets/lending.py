@@ -152,7 +152,7 @@ class _Loan:
         """
         try:
             while len(self._rest) < READ_AHEAD_MAX:
-                data = await self._connection.stream.receive_some(READ_AHEAD_MAX)
+                data = await self._connection.receive(READ_AHEAD_MAX)
                 if not data:
                     break
                 self._rest += data
@@ -185,7 +185,7 @@ class _Loan:
                 with trio.move_on_after(self._send_timeout_s, shield=True):
                     try:
                         self._started = True
-                        await self._connection.stream.send_all(data[start : start + SEND_SIZE])
+                        await self._connection.send(data[start : start + SEND_SIZE])
                         sent = True
                     except (trio.BrokenResourceError, trio.ClosedResourceError):
                         pass  # The peer has gone; the loan ends below.

@@ -4,10 +4,11 @@ The order of start is the nesting in `_serve`, and a stop is that nesting unwind
 answer what runs, let the actors and the writer finish, checkpoint and close the journal.
 """
 
-import errno
 import os
 import resource
 import signal
+import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from functools import partial
 import structlog
 import trio
 
-from rockets import __version__
+from rockets import __version__, listening
 from rockets.actors.anomalies import Anomalies
 from rockets.actors.fleet import Fleet, FleetLimits, open_fleet
 from rockets.actors.history import History
@@ -30,6 +31,7 @@ from rockets.settings import Settings
 from rockets.web.app import create_app
 from rockets.web.batch import BatchBodies
 from rockets.web.connections import ConnectionLimits, Connections
+from rockets.web.fast_lane import FastLane
 from rockets.web.front import Front, FrontLimits
 from rockets.web.messages import IntakeLimits
 from rockets.web.operations import Health, HealthStatus
@@ -53,9 +55,6 @@ ANSWER_SHARE = 0.9
 # a second, whatever the disk does.
 FAILED_ANSWER_S = 0.4
 FAILED_GRACE_S = 0.9
-
-ACCEPT_PAUSE_S = 0.1
-_ACCEPT_PAUSES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class ServeRefused(Exception):
@@ -126,7 +125,7 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
             history=History(writer, read_model),
             rejections=rejections,
             anomalies=Anomalies(writer, read_model),
-            health=partial(_health, settings, since, stop, writer, fleet, connections),
+            health=lambda: _health(settings, since, stop, writer, fleet, connections, front),
             wall_clock=_microseconds,
             limits=IntakeLimits(
                 message_max=settings.message_max,
@@ -136,24 +135,33 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
             body_pause_s=settings.body_pause_s,
             body_total_s=settings.body_total_s,
         )
+        fast_lane = FastLane(
+            fleet=fleet,
+            connections=connections,
+            wall_clock=_microseconds,
+            message_max=settings.message_max,
+            ask_timeout_s=settings.ask_timeout_s,
+        )
         front = Front(
             connections=connections,
             lend=lender(app, send_timeout_s=settings.send_timeout_s),
             rules=BatchBodies(settings.message_max, settings.batch_max),
+            fast_lane=fast_lane if settings.fast_lane else None,
             limits=FrontLimits(
                 bodies_total_max=settings.bodies_total_max,
-                small_body_max=settings.message_max,
+                small_body_max=min(settings.message_max, settings.batch_max),
                 body_pause_s=settings.body_pause_s,
                 body_total_s=settings.body_total_s,
                 send_timeout_s=settings.send_timeout_s,
             ),
         )
-        await _run_front(settings, front, connections, stop, started)
+        await _run_front(settings, front, fast_lane, connections, stop, started)
 
 
 async def _run_front(
     settings: Settings,
     front: Front,
+    fast_lane: FastLane,
     connections: Connections,
     stop: _Stop,
     started: Callable[[str], None],
@@ -162,41 +170,25 @@ async def _run_front(
     listeners = await _listen(settings)
     async with trio.open_nursery() as background:
         background.start_soon(connections.sweep)
+        background.start_soon(fast_lane.sweep)
         async with trio.open_nursery() as serving:
+            await serving.start(front.run)
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
-                    accepting.start_soon(_accept, listener, front, serving)
-                url = _url(listeners[0])
+                    accepting.start_soon(listening.accept, listener, front.take)
+                url = listening.url(listeners[0])
                 log.info("started", url=url, pid=os.getpid(), version=__version__)
                 started(url)
                 await stop.requested.wait()
                 log.info("stopping", busy=connections.statistics().busy)
                 accepting.cancel_scope.cancel()
             for listener in listeners:
-                await trio.aclose_forcefully(listener)
+                listener.close()
             connections.stop()
-            background.start_soon(
-                _cut_off, connections, serving.cancel_scope, stop, settings.shutdown_grace_s
-            )
+            background.start_soon(_cut_off, connections, stop, settings.shutdown_grace_s)
+            await connections.wait_none_left()
+            serving.cancel_scope.cancel()
         background.cancel_scope.cancel()
-
-
-async def _accept(listener: trio.SocketListener, front: Front, serving: trio.Nursery) -> None:
-    """Accept for ever; where descriptors run out, pause and try again."""
-    paused = False
-    while True:
-        try:
-            stream = await listener.accept()
-        except OSError as error:
-            if error.errno not in _ACCEPT_PAUSES:
-                raise
-            if not paused:  # one line for a whole shortage, not ten a second
-                log.warning("accept_paused", reason=str(error))
-            paused = True
-            await trio.sleep(ACCEPT_PAUSE_S)
-        else:
-            paused = False
-            serving.start_soon(front.serve, stream)
 
 
 async def _watch_signals(stop: _Stop) -> None:
@@ -215,9 +207,7 @@ async def _enforce_grace(stop: _Stop, grace_s: float) -> None:
     os._exit(EXIT_FAILED if stop.failed.is_set() else EXIT_FORCED)
 
 
-async def _cut_off(
-    connections: Connections, serving: trio.CancelScope, stop: _Stop, grace_s: float
-) -> None:
+async def _cut_off(connections: Connections, stop: _Stop, grace_s: float) -> None:
     """Close what is still busy when the time for answers is over, so that the journal closes well.
 
     Closing the sockets ends the writes, which are shielded from the cancellation.
@@ -225,7 +215,6 @@ async def _cut_off(
     await stop.wait_over(stopping_s=grace_s * ANSWER_SHARE, failed_s=FAILED_ANSWER_S)
     log.warning("connections_cut", busy=connections.statistics().busy)
     connections.cut_off()
-    serving.cancel()
 
 
 @asynccontextmanager
@@ -270,21 +259,14 @@ async def _open_journal(settings: Settings, write: Hop) -> AsyncIterator[Journal
             await write(journal.close)
 
 
-async def _listen(settings: Settings) -> list[trio.SocketListener]:
+async def _listen(settings: Settings) -> list[socket.socket]:
     try:
-        return await trio.open_tcp_listeners(
-            settings.port, host=settings.host, backlog=settings.backlog
-        )
+        return await listening.listen(settings.host, settings.port, backlog=settings.backlog)
     except (OSError, UnicodeError) as error:  # a name no resolver can take is a UnicodeError
         reason = getattr(error, "strerror", None) or str(error)
         raise ServeRefused(
             f"cannot listen on {settings.host} port {settings.port}: {reason}"
         ) from error
-
-
-def _url(listener: trio.SocketListener) -> str:
-    host, port = listener.socket.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _connections_max(wanted: int) -> int:
@@ -323,7 +305,7 @@ def _fleet_limits(settings: Settings) -> FleetLimits:
 
 def _microseconds() -> int:
     """The wall clock, for display and for the journal; never for time limits."""
-    return int(datetime.now(UTC).timestamp() * 1_000_000)
+    return time.time_ns() // 1_000
 
 
 def _health(
@@ -333,6 +315,7 @@ def _health(
     writer: JournalWriter,
     fleet: Fleet,
     connections: Connections,
+    front: Front,
 ) -> Health:
     status: HealthStatus = "ok"
     if stop.requested.is_set():
@@ -355,5 +338,7 @@ def _health(
             "requestsWaiting": fleet_now.requests_waiting,
             "connections": len(connections),
             "connectionsPeak": connections_now.peak,
+            "fastAnswers": front.statistics().fast_answers,
+            "lentRequests": front.statistics().lent_requests,
         },
     )

@@ -47,6 +47,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "loss; memory: nothing is kept."
         ),
     ] = "full"
+    fast_lane: Annotated[
+        bool, Meta(description="Answer the hot requests without Hypercorn and Quart.")
+    ] = True
     log_level: Annotated[LogLevel, Meta(description="Least severe log lines shown.")] = "info"
 
     # One answer to a message must come before the test program's own limit of 10 s.
@@ -102,9 +105,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     mailbox_max: Annotated[
         int, Meta(ge=1, le=100_000, description="Items in an actor's mailbox; a full one waits.")
     ] = 256
+    # As many as messages that wait at most, so that each could be of another rocket; past that an
+    # actor that waits for nothing takes the next rocket over.
     actors_max: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Most live actors; the quietest one ends.")
-    ] = 10_000
+        int,
+        Meta(ge=1, le=1_000_000, description="Most live actors; quiet ones change their rocket."),
+    ] = 4_096
     actor_idle_s: Annotated[
         float, Meta(gt=0, le=86_400, description="Idle time after which an actor ends, seconds.")
     ] = 60.0

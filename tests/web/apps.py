@@ -5,19 +5,22 @@ from contextlib import asynccontextmanager
 
 import trio
 from quart.typing import TestClientProtocol
+from quart_trio import QuartTrio
 
 from rockets.actors.anomalies import Anomalies
+from rockets.actors.fleet import Fleet, FleetLimits
 from rockets.actors.history import History
-from rockets.actors.rejections import open_rejections
+from rockets.actors.rejections import Rejections, open_rejections
 from rockets.journal.base import Journal
 from rockets.lending import lender
 from rockets.web.app import create_app
 from rockets.web.batch import BatchBodies
-from rockets.web.connections import ConnectionLimits, Connections
+from rockets.web.fast_lane import FastLane
 from rockets.web.front import Front, FrontLimits
 from rockets.web.messages import IntakeLimits
 from rockets.web.operations import Health
 from tests.actors.fleets import Gate, running_fleet
+from tests.web.fronts import Register, open_port
 
 HEALTH = Health("ok", "0", "memory", "memory", "now", {}, {})
 
@@ -25,6 +28,20 @@ HEALTH = Health("ok", "0", "memory", "memory", "now", {}, {})
 def clock() -> int:
     """Stand at microsecond 7."""
     return 7
+
+
+def _app(fleet: Fleet, rejections: Rejections, health: Health) -> QuartTrio:
+    return create_app(
+        fleet=fleet,
+        history=History(fleet._journal, fleet.read_model),
+        rejections=rejections,
+        anomalies=Anomalies(fleet._journal, fleet.read_model),
+        health=lambda: health,
+        wall_clock=clock,
+        limits=IntakeLimits(),
+        body_pause_s=10,
+        body_total_s=60,
+    )
 
 
 @asynccontextmanager
@@ -36,35 +53,53 @@ async def running_app(
         running_fleet(journal, gate=gate) as fleet,
         open_rejections(fleet._journal, wall_clock=clock) as rejections,
     ):
-        app = create_app(
-            fleet=fleet,
-            history=History(fleet._journal, fleet.read_model),
-            rejections=rejections,
-            anomalies=Anomalies(fleet._journal, fleet.read_model),
-            health=lambda: health,
-            wall_clock=clock,
-            limits=IntakeLimits(),
-            body_pause_s=10,
-            body_total_s=60,
-        )
-        yield app.test_client()
+        yield _app(fleet, rejections, health).test_client()
+
+
+class Service:
+    """The application behind a front, on a port of this machine."""
+
+    def __init__(self, port: int, front: Front, connections: Register, fleet: Fleet) -> None:
+        self.port = port
+        self.front = front
+        self.connections = connections
+        self.fleet = fleet
 
 
 @asynccontextmanager
-async def fronted(client: TestClientProtocol) -> AsyncIterator[int]:
-    """Serve the application of this client on a port of this machine; gives the port."""
-    limits = IntakeLimits()
-    front = Front(
-        connections=Connections(ConnectionLimits()),
-        lend=lender(client.app, send_timeout_s=5),
-        rules=BatchBodies(limits.message_max, limits.batch_max),
-        limits=FrontLimits(),
-    )
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    async with trio.open_nursery() as nursery:
-        await nursery.start(trio.serve_listeners, front.serve, [listener])
-        yield listener.socket.getsockname()[1]
-        nursery.cancel_scope.cancel()
+async def running_service(
+    journal: Journal | None = None,
+    *,
+    fast_lane: bool = True,
+    gate: Gate | None = None,
+    limits: FleetLimits | None = None,
+) -> AsyncIterator[Service]:
+    """Run the whole service but its process, with the fast lane or without it."""
+    intake, bounds = IntakeLimits(), FrontLimits()
+    async with (
+        running_fleet(journal, gate=gate, limits=limits) as fleet,
+        open_rejections(fleet._journal, wall_clock=clock) as rejections,
+    ):
+        connections = Register()
+        lane = FastLane(
+            fleet=fleet,
+            connections=connections,
+            wall_clock=clock,
+            message_max=intake.message_max,
+            ask_timeout_s=intake.ask_timeout_s,
+        )
+        front = Front(
+            connections=connections,
+            lend=lender(_app(fleet, rejections, HEALTH), send_timeout_s=bounds.send_timeout_s),
+            rules=BatchBodies(intake.message_max, intake.batch_max),
+            limits=bounds,
+            fast_lane=lane if fast_lane else None,
+        )
+        async with trio.open_nursery() as sweeping:
+            sweeping.start_soon(lane.sweep)
+            async with open_port(front, connections) as port:
+                yield Service(port, front, connections, fleet)
+            sweeping.cancel_scope.cancel()
 
 
 async def send(client: TestClientProtocol, *bodies: bytes) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rockets.web.conditional import etag, is_known
-from tests.helpers import body, connected, get, post, serving
+from rockets.web.etags import etag, is_known
+from tests.helpers import body, both_lanes, connected, get, post, serving
 from tests.web.apps import running_app, send
 
 TAG = '"0123"'
@@ -77,10 +77,11 @@ async def test_a_problem_has_no_tag_and_knows_no_304(target: str) -> None:
 
 
 @pytest.mark.slow
+@both_lanes
 async def test_the_real_server_answers_304_and_head_without_a_body_and_keeps_the_connection(
-    tmp_path: Path,
+    tmp_path: Path, lane: str
 ) -> None:
-    async with serving(tmp_path) as server, connected(server.port) as client:
+    async with serving(tmp_path, lane) as server, connected(server.port) as client:
         await client.ask(post(body("r", 1, "RocketLaunched")))
         for target in TARGETS:
             full = await client.ask(get(target))

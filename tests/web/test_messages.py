@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from rockets.web.messages import IntakeLimits, wants_representation
 from tests.actors.fleets import Gate
 from tests.helpers import body, connected, post
-from tests.web.apps import fronted, running_app, send
+from tests.web.apps import running_app, running_service, send
 
 PREFERENCES = [
     (None, False),
@@ -123,9 +123,15 @@ async def test_a_message_whose_commit_is_held_back_is_in_doubt_after_the_time_fo
         await send(client, body("r", 2))
 
 
-async def test_five_posts_go_over_one_connection_and_none_has_a_body_header() -> None:
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_five_posts_go_over_one_connection_and_none_has_a_body_header(
+    fast_lane: bool,
+) -> None:
     outcomes = []
-    async with running_app() as client, fronted(client) as port, connected(port) as peer:
+    async with (
+        running_service(fast_lane=fast_lane) as service,
+        connected(service.port) as peer,
+    ):
         for number in (1, 2, 4, 2, 3):
             reply = await peer.ask(post(body("r", number, "RocketLaunched")))
             outcomes.append(reply.headers.pop("rockets-outcome"))

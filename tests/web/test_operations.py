@@ -5,7 +5,7 @@ import pytest
 
 from rockets.web.operations import HealthStatus
 from tests.helpers import connected, get
-from tests.web.apps import HEALTH, fronted, running_app
+from tests.web.apps import HEALTH, running_app, running_service
 
 STATUSES: list[tuple[HealthStatus, int]] = [("ok", 200), ("degraded", 503), ("stopping", 503)]
 
@@ -26,7 +26,7 @@ async def test_only_a_service_that_takes_messages_is_ready_and_any_is_alive(
 
 
 async def test_the_probes_of_orchestrators_get_no_body_header_but_its_length() -> None:
-    async with running_app() as client, fronted(client) as port, connected(port) as peer:
+    async with running_service() as service, connected(service.port) as peer:
         replies = [await peer.ask(get(target)) for target in ("/livez", "/readyz")]
 
     assert [(reply.status, reply.body) for reply in replies] == [(200, b"")] * 2

@@ -1,6 +1,7 @@
 """`rockets serve`: run the service."""
 
 import fcntl
+import gc
 import os
 import sys
 import time
@@ -26,7 +27,9 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     for name, field in reversed(FIELDS.items()):
         description = _description(name)
         flag = f"--{name.replace('_', '-')}"
-        if field.default is False:
+        if isinstance(field.default, bool):
+            # What is on by default gets a flag that turns it off, and the other way round.
+            flag = flag if field.default is False else f"{flag}/--no-{flag.removeprefix('--')}"
             command = click.option(flag, name, is_flag=True, default=None, help=description)(
                 command
             )
@@ -54,6 +57,7 @@ def serve(config: str | None, **flags: Any) -> None:
     except SettingsInvalid as invalid:
         _refuse(*invalid.problems)
     set_up_logs(settings.log_level)
+    _tune_interpreter()
     try:
         if settings.fresh and settings.durability != "memory":
             _move_aside(Path(settings.database))
@@ -67,6 +71,17 @@ def serve(config: str | None, **flags: Any) -> None:
     except (JournalRefused, ServeRefused) as refusal:
         _refuse(str(refusal))
     sys.exit(code)
+
+
+def _tune_interpreter() -> None:
+    """Set the interpreter up for a process that does one thing and holds much for long."""
+    # What is loaded by now never becomes garbage, and of what comes nearly all goes by its count:
+    # a full collection only walks over every live rocket. (Measured: 10 % where all are new.)
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    # The writing thread needs the interpreter several times a commit, for microseconds each, and
+    # asks for it so long before the loop must give it up. (Measured: 10 % with 64 connections.)
+    sys.setswitchinterval(0.0005)
 
 
 def _say_started(url: str) -> None:

@@ -17,7 +17,7 @@ from rockets.actors.fleet import Fleet
 from rockets.domain.ledger import Outcome
 from rockets.domain.messages import Message, MessageInvalid, MessageMalformed, decode_message
 from rockets.web.framing import Head
-from rockets.web.problems import Problem, Refusal, problem_body, refusal
+from rockets.web.problems import Problem, Refusal, problem_body, refusal, too_many_gaps
 
 # NDJSON is handed over in parts of this many lines, so that a long batch becomes durable while
 # it is still arriving.
@@ -163,8 +163,7 @@ class BatchIntake:
         for index, outcome in zip(messages, await self._ask([*messages.values()]), strict=True):
             self._outcomes[index] = outcome
             if outcome is None:
-                gaps = Refusal("too-many-gaps", "the message would open one more gap")
-                self._add_problem(index, gaps)
+                self._add_problem(index, too_many_gaps())
         self._problems.sort(key=lambda problem: problem.index)
 
     def _check_count(self, more: int) -> None:
@@ -214,8 +213,11 @@ class _Lines:
         """Take the next piece."""
         *ends, begin = piece.split(b"\n")
         for end in ends:
-            self._grow(end)
-            self.end()
+            if self._begun or len(end) > self._line_max:
+                self._grow(end)
+                self.end()
+            elif end.strip(_JSON_WHITE_SPACE):  # the usual line is taken as it is
+                self.whole.append(end.removesuffix(b"\r"))
         self._grow(begin)
 
     def end(self) -> None:

@@ -1,14 +1,9 @@
 """JSON answers to GET with an ETag, and 304 to who has the answer already (RFC 9110 §13.1.2)."""
 
-import re
-from hashlib import blake2b
-
 import msgspec
 from quart import Response, request
 
-# An entity tag may hold commas, so a list of them is searched, not split. The comparison is the
-# weak one, for which the W/ before a tag does not count.
-_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
+from rockets.web.etags import etag, is_known
 
 
 def json_response(content: object) -> Response:
@@ -24,17 +19,6 @@ def json_response(content: object) -> Response:
         response = Response(body, 200, content_type="application/json")
     response.headers["ETag"] = tag
     return response
-
-
-def etag(body: bytes) -> str:
-    """Give the strong entity tag of a body."""
-    return f'"{blake2b(body, digest_size=16).hexdigest()}"'
-
-
-def is_known(tag: str, if_none_match: list[str]) -> bool:
-    """Say whether any value of `If-None-Match` names this tag, or any with `*`."""
-    value = ", ".join(if_none_match)
-    return value.strip() == "*" or tag in _TAG.findall(value)
 
 
 def _not_modified() -> Response:

@@ -13,7 +13,7 @@ from rockets.domain.ledger import Outcome
 from rockets.domain.messages import Message, MessageInvalid, MessageMalformed, decode_message
 from rockets.domain.rocket import Rocket
 from rockets.web.batch import BatchIntake, form_of
-from rockets.web.problems import Refusal
+from rockets.web.problems import Refusal, too_many_gaps
 
 
 class Representation(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ class Intake:
             raise Refusal("unavailable", f"not durable within {timeout_s:g} s")
         reply = replies[0]
         if reply.outcome is None:
-            raise Refusal("too-many-gaps", "the message would open one more gap")
+            raise too_many_gaps()
         if wants_representation(prefer):
             rocket = self._fleet.read_model.rocket(message.channel)
             assert rocket is not None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 from quart import Response, request
 
-from rockets.web.conditional import etag, is_known
+from rockets.web.etags import etag, is_known
 
 # What every page of ours may do at most; a page that needs more names it beside its own policy.
 STRICT_POLICY: Mapping[str, str] = {

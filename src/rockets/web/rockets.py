@@ -1,7 +1,6 @@
 """`GET /rockets` and `GET /rockets/{channel}`."""
 
 import re
-from collections.abc import Sequence
 
 import msgspec
 from quart import Response, request
@@ -11,19 +10,10 @@ from rockets.actors.history import History
 from rockets.actors.read_model import ReadModel
 from rockets.domain.message_time import TIME
 from rockets.domain.messages import MESSAGE_NUMBER_MAX, Channel, instant, normalize_channel
-from rockets.domain.rocket import Rocket
 from rockets.web.conditional import json_response
-from rockets.web.parameters import Parameters, cursor_text, list_query
+from rockets.web.parameters import Parameters, list_query
 from rockets.web.problems import Refusal
-
-
-class RocketList(msgspec.Struct, frozen=True):
-    """The answer of the list: `total` counts what matches, `next` is the next page's cursor."""
-
-    count: int
-    total: int
-    rockets: Sequence[Rocket]
-    next: str | None
+from rockets.web.rocket_list import rocket_list
 
 
 def add_routes(app: QuartTrio, *, read_model: ReadModel, history: History) -> None:
@@ -32,9 +22,7 @@ def add_routes(app: QuartTrio, *, read_model: ReadModel, history: History) -> No
     @app.get("/rockets")
     async def list_rockets() -> Response:
         query = list_query(request.args.to_dict(flat=False))
-        page = read_model.page(query)
-        following = cursor_text(page.following, query.sort)
-        return json_response(RocketList(len(page.rockets), page.total, page.rockets, following))
+        return json_response(rocket_list(read_model.page(query), query.sort))
 
     @app.get("/rockets/<channel>")
     async def get_rocket(channel: str) -> Response:

@@ -22,7 +22,7 @@ from rockets.web.notes import AnomalyList, RejectionList
 from rockets.web.operations import Health
 from rockets.web.parameters import LIMIT_MAX
 from rockets.web.problems import ProblemName
-from rockets.web.rockets import RocketList
+from rockets.web.rocket_list import RocketList
 from rockets.web.route import Answer, Kind, Parameter, Route
 
 JSON = "application/json"
