@@ -13,9 +13,9 @@ from quart_trio import QuartTrio
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from rockets.lending import READ_AHEAD_MAX, SEND_SIZE, lender
+from rockets.lending import READ_AHEAD_MAX, lender
 from rockets.web.batch import BatchBodies
-from rockets.web.connections import ConnectionLimits
+from rockets.web.connections import SEND_SIZE, ConnectionLimits
 from rockets.web.front import Front, FrontLimits
 from tests.helpers import Client, connected, get, post
 from tests.web.fronts import Register, open_port

@@ -29,15 +29,11 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 
 from rockets.web.body_stream import BodyStream
-from rockets.web.connections import Connection, PeerGone
+from rockets.web.connections import SEND_SIZE, Connection, PeerGone
 from rockets.web.framing import FramingError
 from rockets.web.front import Lender, Lent
 
 log = structlog.get_logger()
-
-# One write of a long answer; each has the send timeout for itself, so that a slow reader that
-# makes progress is not cut off.
-SEND_SIZE = 64 * 1024
 
 # The most that is read ahead from a client that pipelines while its request runs.
 READ_AHEAD_MAX = 64 * 1024

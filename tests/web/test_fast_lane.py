@@ -3,6 +3,7 @@
 What the answers say is the business of `test_parity.py`.
 """
 
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -200,6 +201,7 @@ async def test_the_answer_to_a_message_of_who_does_not_read_arrives_once_he_does
                 assert outcome(await client.ask(asked)) == (204, "duplicate", "1")
 
 
+@pytest.mark.slow
 async def test_a_client_that_sends_a_lot_before_it_reads_gets_every_answer() -> None:
     count = 1_000
     async with running_service() as service, paired(service) as (client, _):
@@ -213,6 +215,24 @@ async def test_a_client_that_sends_a_lot_before_it_reads_gets_every_answer() -> 
             for number in range(1, count + 1):
                 assert (await client.read()).headers["rockets-settled"] == str(number)
         assert service.front.statistics().lent_requests == 0
+
+
+@pytest.mark.slow
+async def test_a_slow_reader_that_makes_progress_gets_everything(
+    autojump_clock: MockClock,
+) -> None:
+    async with running_service() as service:
+        await add_rockets(service, LIST_MAX)
+        async with paired(service) as (client, _):
+            started = trio.current_time()
+            await client.stream.send_all(get("/rockets", CLOSE))
+            received = b""
+            while data := await client.stream.receive_some(16 * 1024):
+                received += data
+                await trio.sleep(FrontLimits().send_timeout_s / 10)
+
+        assert len(json.loads(received.partition(b"\r\n\r\n")[2])["rockets"]) == LIST_MAX
+        assert trio.current_time() - started > FrontLimits().send_timeout_s
 
 
 async def test_a_client_that_never_reads_is_given_up_in_time_and_blocks_nobody(
@@ -251,6 +271,21 @@ async def test_a_client_that_closes_its_sending_half_behind_its_message_gets_the
         gate.open()
 
         assert outcome(await client.read()) == (204, "applied", "1")
+        assert await client.wait_closed() == b""
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_client_that_closes_its_sending_half_behind_many_gets_every_answer(
+    known: bool,
+) -> None:
+    async with running_service() as service, connected(service.port) as client:
+        if known:
+            await learn(service, post(body("s", 1)))
+        await client.stream.send_all(b"".join(post(body("r", number)) for number in range(1, 9)))
+        await client.stream.send_eof()
+
+        for number in range(1, 9):
+            assert outcome(await client.read()) == (204, "ignored", str(number))
         assert await client.wait_closed() == b""
 
 
@@ -433,6 +468,7 @@ async def test_a_message_that_comes_in_pieces_is_taken_too(cut: int) -> None:
         assert service.front.statistics().fast_answers == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "lent"), [(LIST_MAX, 0), (LIST_MAX + 1, 1)])
 async def test_a_list_that_would_hold_the_loop_is_lent(count: int, lent: int) -> None:
     async with running_service() as service, connected(service.port) as client:

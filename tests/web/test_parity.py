@@ -13,10 +13,11 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rockets.actors.fleet import FleetLimits
-from rockets.domain.messages import decode_message
+from rockets.domain.ledger import Ledger, Outcome
+from rockets.domain.messages import Payload, decode_message
 from rockets.journal.base import Appended, JournalBusy, JournalFailed, JournalFull, Note, Record
 from rockets.journal.memory import MemoryJournal
 from rockets.web.connections import SWEEP_INTERVAL_S
@@ -297,6 +298,7 @@ async def test_a_post_is_answered_the_same(case: str) -> None:
     assert {answer.status for answer in answers} == {status}
 
 
+@pytest.mark.slow
 async def test_every_broken_body_is_refused_the_same() -> None:
     async with both() as services:
         for name, content, status, _ in BROKEN_BODIES:
@@ -675,6 +677,58 @@ async def test_a_message_that_is_not_durable_in_time_is_told_the_same(
     unavailable(answers, f"not durable within {timeout_s:g} s")
     [outcome] = [each.header("rockets-outcome") for each in answers[-2:] if each.status == 204]
     assert outcome == "duplicate"  # in doubt, but stored
+
+
+async def test_messages_for_a_full_mailbox_that_are_not_taken_in_time_are_told_the_same(
+    autojump_clock: MockClock,
+) -> None:
+    timeout_s = IntakeLimits().ask_timeout_s
+
+    async def run(service: Service, gate: Gate, peers: Peers) -> AsyncIterator[Peer]:
+        gate.shut()
+        waiting = [peers.connect() for _ in range(4)]
+        for number, peer in enumerate(waiting, 1):
+            await peer.send(post(body("r", number)))
+        await trio.sleep(timeout_s + SWEEP_INTERVAL_S)
+        for peer in waiting:
+            peer.take()
+            assert (peer.received != b"", peer.ended) == (True, True)
+        gate.open()
+        await wait_all_tasks_blocked()
+        for peer in waiting:
+            yield peer
+
+    answers = await told(run, limits=FleetLimits(mailbox_max=1))
+
+    for answer in answers:
+        unavailable([answer], f"not durable within {timeout_s:g} s")
+    assert len(answers) == 4
+
+
+async def test_an_actor_that_crashes_is_told_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = Ledger.apply
+
+    def exploding(ledger: Ledger, number: int, payload: Payload, time: str) -> Outcome:
+        if number == 2 and ledger.run_count:
+            raise RuntimeError("planted")
+        return apply(ledger, number, payload, time)
+
+    async def run(service: Service, gate: Gate, peers: Peers) -> AsyncIterator[Peer]:
+        monkeypatch.setattr(Ledger, "apply", exploding)
+        for number in (1, 2):
+            peer = peers.connect()
+            await peer.send(post(body("r", number)))
+            yield peer
+        monkeypatch.setattr(Ledger, "apply", apply)
+        peer = peers.connect()
+        await peer.send(post(body("r", 2)) + post(body("r", 3)))
+        yield peer
+
+    answers = await told(run)
+
+    unavailable(answers, "the rocket's actor crashed: RuntimeError")
+    outcomes = [each.header("rockets-outcome") for each in answers if each.status == 204]
+    assert outcomes == ["ignored", "duplicate", "ignored"]  # it was committed before the crash
 
 
 async def test_a_message_during_a_stop_is_told_the_same_but_that_the_lane_tells_of_the_end() -> (

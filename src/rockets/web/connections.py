@@ -33,6 +33,10 @@ LINGER_S = 1.0
 
 RECEIVE_SIZE = 64 * 1024
 
+# One write of a long answer; each has the send timeout for itself, so that a slow reader that
+# makes progress is not cut off.
+SEND_SIZE = 64 * 1024
+
 
 class PeerGone(Exception):
     """The peer closed before its request was complete: there is nobody to answer."""

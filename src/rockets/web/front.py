@@ -21,7 +21,13 @@ import trio
 from rockets.web import problems
 from rockets.web.body_budget import BodyBudget, Holding
 from rockets.web.body_stream import BodyStream
-from rockets.web.connections import RECEIVE_SIZE, Connection, Connections, PeerGone
+from rockets.web.connections import (
+    RECEIVE_SIZE,
+    SEND_SIZE,
+    Connection,
+    Connections,
+    PeerGone,
+)
 from rockets.web.fast_lane import FastLane
 from rockets.web.framing import FramingError, Head
 from rockets.web.readiness import Readiness
@@ -290,10 +296,11 @@ class Front:
         await self._send(connection, data)
 
     async def _send(self, connection: Connection, data: bytes) -> None:
-        with trio.move_on_after(self._limits.send_timeout_s) as scope:
-            await connection.send(data)
-        if scope.cancelled_caught:
-            raise trio.BrokenResourceError("the peer does not read")
+        for start in range(0, len(data), SEND_SIZE):
+            with trio.move_on_after(self._limits.send_timeout_s) as scope:
+                await connection.send(data[start : start + SEND_SIZE])
+            if scope.cancelled_caught:
+                raise trio.BrokenResourceError("the peer does not read")
 
     def _linger(self, connection: Connection) -> None:
         """Half-close; what comes is dropped until the peer closes or the bounds are reached."""
