@@ -49,17 +49,26 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "rockets.journal": ("rockets.journal",),
     "rockets.journal.base": (),
     "rockets.journal.thread": (),
+    "rockets.journal.part": ("rockets.journal.base",),
     "rockets.journal.writer": (
         "rockets.journal.base",
+        "rockets.journal.part",
         "rockets.journal.thread",
         "rockets.telemetry",
     ),
     "rockets.journal.memory": ("rockets.journal.base",),
     "rockets.journal.sqlite": (
         "rockets.journal.base",
+        "rockets.journal.space",
         "rockets.journal.sqlite_file",
+        "rockets.journal.sqlite_ledgers",
         "rockets.journal.sqlite_notes",
+        "rockets.journal.sqlite_pruned",
     ),
+    "rockets.journal.backup": ("rockets.journal.base", "rockets.journal.sqlite_file"),
+    "rockets.journal.space": ("rockets.journal.base",),
+    "rockets.journal.sqlite_ledgers": ("rockets.journal.base", "rockets.journal.sqlite_notes"),
+    "rockets.journal.sqlite_pruned": ("rockets.journal.base", "rockets.journal.sqlite_notes"),
     "rockets.journal.sqlite_notes": ("rockets.journal.base",),
     "rockets.journal.sqlite_file": ("rockets.journal.base",),
     "rockets.actors": ("rockets.actors", "rockets.domain", "rockets.journal", "rockets.telemetry"),
@@ -146,6 +155,7 @@ SPAWN_SITES = (
     "src/rockets/server.py",  # the process: listeners, sweeps, signals
     "src/rockets/web/front.py",  # the tasks of connections that something slow is done with
     "src/rockets/actors/fleet.py",  # one task per active rocket
+    "src/rockets/actors/checkpoints.py",  # the one task that keeps ledgers
     "src/rockets/actors/rejections.py",  # the one task that keeps refused bodies
     "src/rockets/journal/writer.py",  # the one task that commits
     "src/rockets/lending.py",  # Hypercorn's side of a lent request

@@ -13,14 +13,18 @@ from rockets.journal import (
     Durability,
     Journal,
     JournalError,
+    LedgerRecord,
     MemoryJournal,
     Note,
     NoteId,
     NoteLimits,
     NoteTotals,
     Position,
+    Pruned,
     Record,
+    Round,
     SqliteJournal,
+    StoredLedger,
     StoredNote,
     StoredRecord,
     open_journal,
@@ -351,14 +355,21 @@ def test_maintaining_changes_nothing_that_can_be_read(journal: Journal) -> None:
     assert journal.follow(START, limit=9) == before
 
 
-def test_a_closed_journal_refuses_appends_and_may_be_closed_again(journal: Journal) -> None:
+def test_a_closed_journal_refuses_whatever_writes_and_may_be_closed_again(journal: Journal) -> None:
     journal.close()
     journal.close()
 
-    with pytest.raises(JournalError, match="closed"):
-        journal.append([record("a", 1)])
-    with pytest.raises(JournalError, match="closed"):
-        journal.remove_note(NoteId(1))
+    writes: list[Callable[[], object]] = [
+        lambda: journal.append([record("a", 1)]),
+        lambda: journal.remove_note(NoteId(1)),
+        lambda: journal.keep_ledgers([ledger("a")]),
+        lambda: journal.end_round(Round(START, "1")),
+        journal.drop_ledgers,
+        lambda: journal.prune("a", 1, limit=1),
+    ]
+    for write in writes:
+        with pytest.raises(JournalError, match="closed"):
+            write()
 
 
 @pytest.mark.parametrize("durability", ["full", "normal", "memory"])
@@ -464,3 +475,298 @@ def check_reads(journal: Journal, model: Model) -> None:
         ]
         assert sum(journal.count_notes(kind).values()) == len(newest_first)
         assert journal.note_totals(kind) == NoteTotals(len(newest_first), model.dropped[kind])
+
+
+# Ledgers and rounds
+
+
+def ledger(stream: str, data: bytes = b"data") -> LedgerRecord:
+    return LedgerRecord(stream, data)
+
+
+def every_ledger(journal: Journal, limit: int = 2) -> list[StoredLedger]:
+    """Read slice by slice, as a start does."""
+    found: list[StoredLedger] = []
+    while more := journal.ledgers(found[-1].stream if found else "", limit=limit):
+        found += more
+    return found
+
+
+def test_a_ledger_is_kept_in_place_of_the_one_before(journal: Journal) -> None:
+    journal.keep_ledgers([ledger("b", b"old"), ledger("a", b"")])
+    journal.keep_ledgers([ledger("b", b"\0new"), ledger("c", b"x" * 70_000)])
+
+    assert journal.ledgers("", limit=9) == [
+        StoredLedger("a", b""),
+        StoredLedger("b", b"\0new"),
+        StoredLedger("c", b"x" * 70_000),
+    ]
+
+
+def test_of_two_ledgers_of_a_stream_the_last_is_kept(journal: Journal) -> None:
+    journal.keep_ledgers([ledger("a", b"1"), ledger("b", b"2"), ledger("a", b"3")])
+
+    assert every_ledger(journal) == [StoredLedger("a", b"3"), StoredLedger("b", b"2")]
+
+
+def test_keeping_no_ledger_changes_nothing(journal: Journal) -> None:
+    journal.keep_ledgers([])
+
+    assert (journal.ledgers("", limit=9), journal.rounds()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("after", "limit", "expected"),
+    [
+        ("", 9, "aABbüz"),
+        ("", 5, "ABabz"),
+        ("", 6, "ABabzü"),
+        ("", 7, "ABabzü"),
+        ("", 0, ""),
+        ("B", 2, "ab"),
+        ("B", 1, "a"),
+        ("B", 0, ""),
+        ("z", 9, "ü"),
+        ("ü", 9, ""),
+    ],
+)
+def test_ledgers_come_in_the_order_of_streams_behind_a_name(
+    journal: Journal, after: str, limit: int, expected: str
+) -> None:
+    journal.keep_ledgers([ledger(stream) for stream in "züabBA"])
+
+    found = journal.ledgers(after, limit=limit)
+
+    assert [each.stream for each in found] == sorted(expected)
+
+
+def test_ledgers_are_no_records(journal: Journal) -> None:
+    journal.append([record("a", 1)])
+
+    journal.keep_ledgers([ledger("a")])
+    journal.end_round(Round(Position(1), "1"))
+
+    assert journal.head() == 1
+    assert numbers(journal.follow(START, limit=9)) == [("a", 1)]
+
+
+@pytest.mark.parametrize(("ended", "kept"), [(0, []), (1, [1]), (2, [2, 1]), (3, [3, 2])])
+def test_the_two_newest_rounds_are_kept_newest_first(
+    journal: Journal, ended: int, kept: list[int]
+) -> None:
+    for began in range(1, ended + 1):
+        journal.end_round(Round(Position(began), f"rules {began}"))
+
+    assert journal.rounds() == [Round(Position(began), f"rules {began}") for began in kept]
+
+
+def test_the_newest_round_is_the_one_that_ended_last(journal: Journal) -> None:
+    journal.end_round(Round(Position(NUMBER_MAX), "ü"))
+    journal.end_round(Round(START, ""))
+
+    assert journal.rounds() == [Round(START, ""), Round(Position(NUMBER_MAX), "ü")]
+
+
+def test_dropped_ledgers_and_rounds_are_gone_and_the_records_stay(journal: Journal) -> None:
+    journal.append([record("a", 1), record("a", 2)])
+    journal.prune("a", 1, limit=9)
+    journal.keep_ledgers([ledger("a"), ledger("b")])
+    assert len(journal.ledgers("", limit=9)) == 2
+    journal.end_round(Round(Position(1), "1"))
+
+    journal.drop_ledgers()
+
+    assert (journal.ledgers("", limit=9), journal.rounds()) == ([], [])
+    assert numbers(journal.follow(START, limit=9)) == [("a", 2)]
+    assert journal.pruned("", limit=9) == [Pruned("a", 1)]
+    journal.keep_ledgers([ledger("c"), ledger("d")])
+    assert every_ledger(journal) == [StoredLedger("c", b"data"), StoredLedger("d", b"data")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opener", OPENERS)
+@settings(max_examples=30, deadline=None)  # a busy disk is not a failure
+@given(
+    kept=st.lists(
+        st.lists(st.tuples(st.text("aZ:0ü😀", min_size=1, max_size=3), st.binary(max_size=3)))
+    ),
+    limit=st.integers(1, 4),
+)
+def test_ledgers_are_what_a_dictionary_holds(
+    opener: str, kept: list[list[tuple[str, bytes]]], limit: int
+) -> None:
+    model: dict[str, bytes] = {}
+    with (
+        TemporaryDirectory() as folder,
+        closing(OPENERS[opener](Path(folder) / "journal.db", NoteLimits())) as journal,
+    ):
+        for ledgers in kept:
+            journal.keep_ledgers([LedgerRecord(*each) for each in ledgers])
+            model.update(ledgers)
+            assert every_ledger(journal, limit) == [
+                StoredLedger(*each) for each in sorted(model.items())
+            ]
+
+
+# Pruning
+
+
+@pytest.mark.parametrize(
+    ("through", "limit", "removed", "left"),
+    [
+        (0, 9, 0, [1, 2, 3, 5, 6]),
+        (1, 9, 1, [2, 3, 5, 6]),
+        (3, 2, 2, [3, 5, 6]),
+        (3, 3, 3, [5, 6]),
+        (3, 4, 3, [5, 6]),
+        (4, 9, 3, [5, 6]),
+        (5, 9, 4, [6]),
+        (NUMBER_MAX, 9, 5, []),
+        (NUMBER_MAX, 0, 0, [1, 2, 3, 5, 6]),
+    ],
+)
+def test_pruning_removes_the_lowest_numbers_of_a_stream(
+    journal: Journal, through: int, limit: int, removed: int, left: list[int]
+) -> None:
+    journal.append([record("a", number) for number in (5, 2, 3, 1, 6)])
+    journal.append([record("b", 1)])
+    before = journal.follow(START, limit=9)
+
+    assert journal.prune("a", through, limit=limit) == removed
+
+    assert [found.number for found in journal.read("a", 1, NUMBER_MAX, limit=9)] == left
+    gone = [number for number in (1, 2, 3, 5, 6) if number not in left]
+    assert journal.pruned("", limit=9) == [Pruned("a", number) for number in gone[-1:]]
+    # The others are as they were, at their positions.
+    kept = [found for found in before if found.stream == "b" or found.number in left]
+    assert journal.follow(START, limit=9) == kept
+    assert journal.head() == 6
+
+
+def test_following_goes_on_over_the_holes(journal: Journal) -> None:
+    journal.append([record(stream, number) for number in (1, 2, 3) for stream in "ab"])
+
+    journal.prune("a", 9, limit=9)
+
+    assert [found.position for found in journal.follow(START, limit=9)] == [2, 4, 6]
+    assert [found.position for found in journal.follow(START, limit=2)] == [2, 4]
+    assert [found.position for found in journal.follow(Position(2), limit=1)] == [4]
+    assert [found.position for found in journal.follow(Position(3), limit=9)] == [4, 6]
+    assert journal.follow(Position(6), limit=9) == []
+
+
+def test_the_last_record_and_what_is_numbered_above_it_stay_until_another_follows(
+    journal: Journal,
+) -> None:
+    journal.append([record("a", number) for number in (1, 3, 4, 2)])
+
+    assert journal.prune("a", 9, limit=9) == 1
+    assert journal.prune("a", 9, limit=9) == 0
+    assert journal.head() == 4
+    assert journal.append([record("b", 1)]).head == 5
+
+    assert journal.prune("a", 9, limit=9) == 3
+    assert [found.position for found in journal.follow(START, limit=9)] == [5]
+    assert journal.prune("b", 9, limit=9) == 0
+    assert journal.append([record("b", 2)]).head == 6
+
+
+def test_pruning_what_is_not_there_changes_nothing(journal: Journal) -> None:
+    assert journal.prune("a", 9, limit=9) == 0
+    journal.append([record("b", 1), record("a", 7)])
+
+    assert journal.prune("c", 9, limit=9) == journal.prune("a", 6, limit=9) == 0
+    assert journal.pruned("", limit=9) == []
+
+
+def test_a_pruned_number_is_stored_as_new_because_the_journal_does_not_look(
+    journal: Journal,
+) -> None:
+    journal.append([record("a", number) for number in (1, 2, 3)])
+    journal.prune("a", 2, limit=9)
+
+    appended = journal.append([record("a", 1, b"again"), record("a", 3)])
+
+    assert appended.new == (True, False)
+    assert [found.position for found in journal.read("a", 1, 9, limit=9)] == [4, 3]
+    # Pruned again, it does not lower what is remembered.
+    journal.append([record("b", 1)])
+    assert journal.prune("a", 1, limit=9) == 1
+    assert journal.pruned("", limit=9) == [Pruned("a", 2)]
+
+
+@pytest.mark.parametrize(
+    ("after", "limit", "expected"),
+    [("", 9, "Zaü"), ("", 2, "Za"), ("", 3, "Zaü"), ("Z", 9, "aü"), ("ü", 9, ""), ("", 0, "")],
+)
+def test_what_was_pruned_comes_in_the_order_of_streams_behind_a_name(
+    journal: Journal, after: str, limit: int, expected: str
+) -> None:
+    journal.append([record(stream, number) for stream in "üaZ" for number in (1, 2)])
+    journal.append([record("b", 1)])
+    for stream in "üaZ":
+        journal.prune(stream, 1, limit=9)
+
+    found = journal.pruned(after, limit=limit)
+
+    assert found == [Pruned(stream, 1) for stream in expected]
+
+
+PRUNINGS = st.lists(
+    st.tuples(st.lists(RECORDS, max_size=8), st.sampled_from(["a", "b"]), st.integers(0, 5)),
+    max_size=8,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opener", OPENERS)
+@settings(max_examples=40, deadline=None)  # a busy disk is not a failure
+@given(prunings=PRUNINGS, limit=st.integers(0, 3))
+def test_any_prunings_between_appends_never_use_a_position_twice(
+    opener: str, prunings: list[tuple[list[Record], str, int]], limit: int
+) -> None:
+    live: list[StoredRecord] = []
+    through: dict[str, int] = {}
+    head = 0
+    with (
+        TemporaryDirectory() as folder,
+        closing(OPENERS[opener](Path(folder) / "journal.db", NoteLimits())) as journal,
+    ):
+        for records, stream, last in prunings:
+            appended = journal.append(records)
+            fresh = [given for given, new in zip(records, appended.new, strict=True) if new]
+            for given_record in fresh:
+                head += 1
+                live.append(stored_at(head, given_record))
+            assert appended.head == head
+
+            removed = journal.prune(stream, last, limit=limit)
+
+            mine = sorted((r for r in live if r.stream == stream), key=lambda r: r.number)
+            stop = next((i for i, r in enumerate(mine) if r.position == head), len(mine))
+            gone = [r for r in mine[:stop] if r.number <= last][:limit]
+            assert removed == len(gone)
+            live = [found for found in live if found not in gone]
+            if gone:
+                through[stream] = max(gone[-1].number, through.get(stream, 0))
+            assert journal.follow(START, limit=99) == live
+            assert journal.head() == head
+            assert {p.stream: p.through for p in journal.pruned("", limit=9)} == through
+
+
+def stored_at(position: int, given_record: Record) -> StoredRecord:
+    key = given_record.stream, given_record.number
+    return StoredRecord(Position(position), *key, given_record.body, given_record.received_at)
+
+
+# Figures
+
+
+def test_the_figures_fit_what_there_is(journal: Journal) -> None:
+    journal.append([record("a", 1)])
+
+    figures = journal.statistics()
+
+    on_disk = journal.durability != "memory"
+    assert (figures.database_bytes > 0) == (figures.wal_bytes > 0) == on_disk
+    assert (figures.free_bytes > 0) == (figures.wal_pages > 0) == on_disk

@@ -6,7 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -19,16 +19,19 @@ from rockets.journal import (
     JournalFailed,
     JournalFull,
     JournalRefused,
+    LedgerRecord,
     Note,
     NoteId,
     NoteLimits,
     NoteTotals,
     Position,
     Record,
+    Round,
     SqliteJournal,
     sqlite,
     sqlite_file,
 )
+from tests.journal.disks import FaultyVfs, edit, foreign
 
 START = Position(0)
 OnDisk = Literal["full", "normal"]
@@ -50,18 +53,6 @@ def path(tmp_path: Path) -> Path:
 def journal(path: Path) -> Iterator[SqliteJournal]:
     with closing(SqliteJournal(path)) as opened:
         yield opened
-
-
-def foreign(path: Path) -> AbstractContextManager[apsw.Connection]:
-    """Another program's connection, in this process but by the same copy of SQLite."""
-    connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(0)
-    return closing(connection)
-
-
-def edit(path: Path, sql: str) -> None:
-    with foreign(path) as connection:
-        connection.execute(sql)
 
 
 def wal_bytes(path: Path) -> int:
@@ -114,7 +105,8 @@ def test_the_tables_are_strict(journal: SqliteJournal, path: Path) -> None:
     with foreign(path) as connection:
         tables = connection.execute("SELECT name, strict FROM pragma_table_list").fetchall()
 
-    assert {("records", 1), ("notes", 1), ("note_kinds", 1)} <= set(tables)
+    names = ("records", "notes", "note_kinds", "ledgers", "rounds", "pruned")
+    assert {(name, 1) for name in names} <= set(tables)
 
 
 def test_a_reopened_journal_has_everything(path: Path) -> None:
@@ -200,7 +192,7 @@ def test_a_newer_schema_is_refused_naming_both_versions(path: Path) -> None:
     edit(path, "PRAGMA user_version = 7")
 
     with pytest.raises(
-        JournalRefused, match=r"schema version 7, this release works with version 1$"
+        JournalRefused, match=r"schema version 7, this release works with version 2$"
     ):
         SqliteJournal(path)
 
@@ -335,54 +327,6 @@ def test_a_full_disk_stores_nothing_and_the_journal_recovers(journal: SqliteJour
     journal._writer.pragma("max_page_count", pages + 99)
     assert journal.append([record(2), record(3, b"x" * 9_000)], [NOTE]).new == (True, True)
     assert numbers(journal) == [1, 2, 3]
-
-
-class FaultyVfs(apsw.VFS):
-    """The real files, with errors on demand: at syncs and writes of files with a suffix."""
-
-    instances = 0
-
-    def __init__(self) -> None:
-        FaultyVfs.instances += 1
-        self.name = f"faulty-{FaultyVfs.instances}"
-        self.sync_fails = self.write_is_full = ""
-        self.syncs: list[str] = []
-        self.stuck = ""
-        super().__init__(self.name, "")
-
-    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
-        return FaultyFile(self, name, flags)
-
-
-class FaultyFile(apsw.VFSFile):
-    """One of its files; an error is raised after the real work, which is the worse case."""
-
-    def __init__(
-        self, vfs: FaultyVfs, name: str | apsw.URIFilename | None, flags: list[int]
-    ) -> None:
-        super().__init__("", name, flags)
-        self._vfs = vfs
-        filename = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
-        self._suffix = ".db-wal" if filename.endswith("-wal") else ".db"
-
-    def xSync(self, flags: int) -> None:
-        super().xSync(flags)
-        self._vfs.syncs.append(self._suffix)
-        if self._vfs.sync_fails == self._suffix:
-            raise apsw.IOError("planted EIO")
-
-    def xWrite(self, data: bytes, offset: int) -> None:
-        if self._vfs.write_is_full == self._suffix:
-            raise apsw.FullError("planted ENOSPC")
-        super().xWrite(data, offset)
-
-    def xFileControl(self, op: int, ptr: int) -> bool:
-        if op == apsw.SQLITE_FCNTL_PRAGMA:
-            pragma = apsw.VFSFcntlPragma(ptr)
-            if pragma.name == self._vfs.stuck:
-                pragma.result = "9"
-                return True
-        return super().xFileControl(op, ptr)
 
 
 @pytest.fixture
@@ -638,6 +582,92 @@ def test_a_long_wal_is_copied_beside_the_commits_and_the_rest_between_them(
 
         assert wal_bytes(path) > 0
         assert numbers(opened) == list(range(1, number + 3))
+
+
+@pytest.mark.usefixtures("short_wal")
+def test_the_wal_begins_anew_while_somebody_follows_slice_by_slice(journal: SqliteJournal) -> None:
+    peaks = [peak_wal_pages(journal, read_everything) for _ in range(2)]
+
+    assert max(peaks) < 30
+
+
+@pytest.mark.usefixtures("short_wal")
+def test_a_read_left_open_would_keep_the_wal_from_beginning_anew(journal: SqliteJournal) -> None:
+    journal.append([record(1), record(2)])
+    cursor = journal._reader.execute("SELECT * FROM records")
+    next(cursor)
+
+    assert peak_wal_pages(journal, lambda *_: None) > 100
+    cursor.close()
+
+
+def peak_wal_pages(
+    journal: SqliteJournal, read: Callable[[SqliteJournal, Position], object]
+) -> int:
+    """Append, read a slice and maintain in turn; returns the pages of the WAL at its longest."""
+    peak, first = 0, journal.head() + 1
+    for number in range(first, first + 30):
+        fill(journal, number * 10)
+        read(journal, Position(number - 1))
+        peak = max(peak, journal._wal_pages)
+        journal.maintain()
+    return peak
+
+
+def read_everything(journal: SqliteJournal, after: Position) -> None:
+    """Read a slice of everything, in each case less than there is."""
+    reads: list[Callable[[], object]] = [
+        lambda: journal.follow(after, limit=2),
+        lambda: journal.read("a", 1, 99_999, limit=2),
+        lambda: journal.read_notes("conflict", stream=None, limit=1),
+        lambda: journal.note(NoteId(1)),
+        lambda: journal.count_notes("conflict"),
+        lambda: journal.note_totals("conflict"),
+        lambda: journal.ledgers("", limit=1),
+        lambda: journal.ledgers("a", limit=1),
+        lambda: journal.pruned("", limit=1),
+        journal.rounds,
+        journal.head,
+        journal.statistics,
+    ]
+    journal.append([], [Note("conflict", "a", n, b"key", b"body", 11) for n in (1, 2)])
+    journal.keep_ledgers([LedgerRecord(stream, b"ledger") for stream in "abc"])
+    journal.end_round(Round(after, "1"))
+    journal.end_round(Round(after, "2"))
+    for each in reads:
+        each()
+        assert sqlite_file.checkpoint(journal._writer, "PASSIVE").busy == 0
+
+
+@pytest.mark.usefixtures("short_wal")
+def test_the_figures_are_those_of_the_files(tmp_path: Path, path: Path) -> None:
+    def free_bytes(folder: Path) -> int:
+        return len(str(folder))
+
+    with closing(SqliteJournal(path, reserve_bytes=0, free_bytes=free_bytes)) as opened:
+        fill(opened, 1)
+        figures = opened.statistics()
+        assert figures.database_bytes == path.stat().st_size
+        assert figures.wal_bytes == Path(f"{path}-wal").stat().st_size
+        assert figures.free_bytes == len(str(tmp_path))
+        assert figures.wal_pages == opened._wal_pages > 8
+
+        opened.maintain()
+
+        figures = opened.statistics()
+        assert figures.wal_pages == 0
+        assert figures.database_bytes == path.stat().st_size
+    Path(f"{path}-wal").unlink()
+    assert opened.statistics().wal_bytes == 0
+
+
+def test_the_files_are_found_when_the_process_has_gone_elsewhere(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with closing(SqliteJournal(path.name)) as opened:
+        monkeypatch.chdir("/")
+        assert opened.statistics().database_bytes > 0
 
 
 # Processes

@@ -14,14 +14,20 @@ from rockets.journal import (
     JournalError,
     JournalFailed,
     JournalFull,
+    JournalStatistics,
     JournalWriter,
+    LedgerRecord,
+    LedgersDamaged,
     MemoryJournal,
     Note,
     NoteId,
     NoteTotals,
     Position,
+    Pruned,
     Record,
+    Round,
     SqliteJournal,
+    StoredLedger,
     StoredRecord,
     inline,
     open_thread,
@@ -578,3 +584,138 @@ async def test_a_removal_of_unknown_outcome_fails_the_journal(trouble: Exception
         assert writer.failure is not None
         with pytest.raises(JournalFailed, match="gone"):
             await writer.append([record(1)])
+
+
+# Ledgers, rounds, pruning and figures
+
+
+class Routes:
+    """Two hops that say which of them took which call of the journal."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, str]] = []
+
+    async def write(self, fn: Callable[..., T], /, *args: object) -> T:
+        return await self._take("write", fn, *args)
+
+    async def read(self, fn: Callable[..., T], /, *args: object) -> T:
+        return await self._take("read", fn, *args)
+
+    async def _take(self, way: str, fn: Callable[..., T], /, *args: object) -> T:
+        self.taken.append((way, getattr(fn, "func", fn).__name__))
+        return await inline(fn, *args)
+
+
+async def test_ledgers_rounds_and_prunings_take_the_writing_thread_and_reads_the_other() -> None:
+    routes = Routes()
+    async with open_writer(MemoryJournal(), write=routes.write, read=routes.read) as writer:
+        await writer.append([record(1), record(2)])
+        routes.taken.clear()
+
+        await writer.keep_ledgers([LedgerRecord("a", b"ledger")])
+        await writer.end_round(Round(START, "1"))
+        assert await writer.prune("a", 1, limit=9) == 1
+        assert await writer.ledgers("", limit=9) == [StoredLedger("a", b"ledger")]
+        assert await writer.rounds() == [Round(START, "1")]
+        assert await writer.pruned("", limit=9) == [Pruned("a", 1)]
+        assert await writer.journal_statistics() == JournalStatistics(0, 0, 0, 0)
+        await writer.drop_ledgers()
+        assert await writer.ledgers("", limit=9) == []
+
+    writes = ["keep_ledgers", "end_round", "prune", "drop_ledgers"]
+    reads = ["ledgers", "rounds", "pruned", "statistics", "ledgers"]
+    assert [name for way, name in routes.taken if way == "write"] == writes
+    assert [name for way, name in routes.taken if way == "read"] == reads
+
+
+class TroubledLedgers(TroubledJournal):
+    """Raises `ailment` from what concerns ledgers, too."""
+
+    def keep_ledgers(self, ledgers: Sequence[LedgerRecord]) -> None:
+        if self.ailment is not None:
+            raise self.ailment
+        super().keep_ledgers(ledgers)
+
+    def ledgers(self, after: str, *, limit: int) -> list[StoredLedger]:
+        if self.ailment is not None:
+            raise self.ailment
+        return super().ledgers(after, limit=limit)
+
+
+@pytest.mark.parametrize("kind", [JournalFull, JournalBusy])
+async def test_ledgers_that_could_not_be_kept_now_are_kept_later(kind: type[JournalError]) -> None:
+    journal = TroubledLedgers()
+    journal.due = False
+    journal.ailment = kind("not now")
+    async with open_writer(journal, write=inline, read=inline) as writer:
+        with pytest.raises(kind, match="not now"):
+            await writer.keep_ledgers([LedgerRecord("a", b"ledger")])
+
+        assert writer.failure is None
+        journal.ailment = None
+        await writer.keep_ledgers([LedgerRecord("a", b"ledger")])
+        assert await writer.ledgers("", limit=9) == [StoredLedger("a", b"ledger")]
+
+
+@pytest.mark.parametrize("error", [JournalFailed("torn"), ValueError("torn")])
+async def test_ledgers_of_which_nobody_knows_whether_they_are_kept_fail_the_journal(
+    error: Exception,
+) -> None:
+    journal = TroubledLedgers()
+    journal.due = False
+    journal.ailment = error
+    async with open_writer(journal, write=inline, read=inline) as writer:
+        with pytest.raises(JournalFailed, match="torn"):
+            await writer.keep_ledgers([LedgerRecord("a", b"ledger")])
+
+        await writer.wait_failed()
+        with pytest.raises(JournalFailed, match="torn"):
+            await writer.end_round(Round(START, "1"))
+        with pytest.raises(JournalFailed, match="torn"):
+            await writer.append([record(1)])
+
+
+async def test_damaged_ledgers_do_not_fail_the_journal() -> None:
+    journal = TroubledLedgers()
+    journal.ailment = LedgersDamaged("out of order")
+    async with open_writer(journal, write=inline, read=inline) as writer:
+        with pytest.raises(LedgersDamaged):
+            await writer.ledgers("", limit=9)
+
+        assert writer.failure is None
+
+
+@pytest.mark.parametrize("due", [True, False])
+async def test_the_housekeeping_that_ledgers_make_due_is_done_after_them(due: bool) -> None:
+    journal = TroubledJournal()
+    journal.due = due
+    async with open_writer(journal, write=inline, read=inline) as writer:
+        await writer.keep_ledgers([LedgerRecord("a", b"ledger")])
+
+    assert journal.prepared == journal.maintained == int(due)
+
+
+async def test_housekeeping_that_finds_no_room_concerns_no_ledger() -> None:
+    journal = TroubledJournal()
+    journal.ailment = JournalFull("no room to tidy")
+    async with open_writer(journal, write=inline, read=inline) as writer:
+        await writer.keep_ledgers([LedgerRecord("a", b"ledger")])
+
+        assert journal.prepared == 1
+        assert writer.failure is None
+
+
+@pytest.mark.slow
+async def test_ledgers_go_between_the_batches_of_a_file_in_two_threads(tmp_path: Path) -> None:
+    with closing(SqliteJournal(tmp_path / "journal.db")) as journal:
+        async with (
+            open_thread("write") as write,
+            open_thread("read") as read,
+            open_writer(journal, write=write, read=read) as writer,
+            trio.open_nursery() as nursery,
+        ):
+            for number in range(1, 41):
+                nursery.start_soon(writer.append, [record(number)])
+                nursery.start_soon(writer.keep_ledgers, [LedgerRecord(f"{number:02}", b"x")])
+        assert journal.head() == 40
+        assert len(journal.ledgers("", limit=99)) == 40

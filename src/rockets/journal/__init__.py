@@ -4,8 +4,13 @@
 - `memory`: a journal in memory, for experiments and tests.
 - `sqlite`: the journal in one SQLite file, the default.
 - `sqlite_notes`: the notes in that file.
+- `sqlite_ledgers`: the ledgers and rounds in that file.
+- `sqlite_pruned`: how records leave that file.
+- `space`: the reserve of free space.
+- `backup`: copies that file while it is in use.
 - `sqlite_file`: how that file is locked, checked and set up.
 - `thread`: one thread that runs blocking calls for trio.
+- `part`: what one of these tasks appends, and its answer.
 - `writer`: one task that commits what many tasks append, together.
 
 Nothing here imports another folder of this package.
@@ -14,6 +19,7 @@ Nothing here imports another folder of this package.
 from os import PathLike
 from typing import Literal
 
+from .backup import BackupFailed, BackupProgress, backup
 from .base import (
     Appended,
     Journal,
@@ -22,22 +28,32 @@ from .base import (
     JournalFailed,
     JournalFull,
     JournalRefused,
+    JournalStatistics,
+    LedgerRecord,
+    LedgersDamaged,
     Note,
     NoteId,
     NoteLimits,
     NoteTotals,
     Position,
+    Pruned,
     Record,
+    Round,
+    StoredLedger,
     StoredNote,
     StoredRecord,
 )
 from .memory import MemoryJournal
+from .space import RESERVE_BYTES
 from .sqlite import SqliteJournal
 from .thread import Hop, inline, open_thread
 from .writer import JournalWriter, WriterStatistics, open_writer
 
 __all__ = [
+    "RESERVE_BYTES",
     "Appended",
+    "BackupFailed",
+    "BackupProgress",
     "Durability",
     "Hop",
     "Journal",
@@ -46,18 +62,25 @@ __all__ = [
     "JournalFailed",
     "JournalFull",
     "JournalRefused",
+    "JournalStatistics",
     "JournalWriter",
+    "LedgerRecord",
+    "LedgersDamaged",
     "MemoryJournal",
     "Note",
     "NoteId",
     "NoteLimits",
     "NoteTotals",
     "Position",
+    "Pruned",
     "Record",
+    "Round",
     "SqliteJournal",
+    "StoredLedger",
     "StoredNote",
     "StoredRecord",
     "WriterStatistics",
+    "backup",
     "inline",
     "open_journal",
     "open_thread",
@@ -67,11 +90,17 @@ __all__ = [
 Durability = Literal["full", "normal", "memory"]
 
 
-def open_journal(path: str | PathLike[str], durability: Durability = "full") -> Journal:
+def open_journal(
+    path: str | PathLike[str],
+    durability: Durability = "full",
+    *,
+    reserve_bytes: int = RESERVE_BYTES,
+) -> Journal:
     """Open the journal of a durability; `memory` keeps nothing and leaves the path alone.
 
+    A journal in a file takes nothing more while fewer than `reserve_bytes` are free beside it.
     Raises `JournalRefused` with one line that says what is in the way.
     """
     if durability == "memory":
         return MemoryJournal()
-    return SqliteJournal(path, durability=durability)
+    return SqliteJournal(path, durability=durability, reserve_bytes=reserve_bytes)

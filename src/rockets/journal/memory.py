@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
+from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -17,18 +18,25 @@ from .base import (
     Appended,
     JournalError,
     JournalFull,
+    JournalStatistics,
+    LedgerRecord,
     Note,
     NoteId,
     NoteLimits,
     NoteTotals,
     Position,
+    Pruned,
     Record,
+    Round,
+    StoredLedger,
     StoredNote,
     StoredRecord,
 )
 
 HISTORY_MAX = 1_000_000
 """Records: about half a gigabyte, what a small machine can spare."""
+
+STATISTICS = JournalStatistics(0, 0, 0, 0)
 
 
 class MemoryJournal:
@@ -41,12 +49,18 @@ class MemoryJournal:
     ) -> None:
         """Start empty."""
         self._history_max = history_max
+        # In commit order; what was pruned lingers there, up to an eighth of all.
         self._log: list[StoredRecord] = []
+        self._lingering = 0
         self._stored: dict[tuple[str, int], StoredRecord] = {}
         self._numbers: defaultdict[str, list[int]] = defaultdict(list)
         self._note_limits = note_limits
         self._notes: defaultdict[str, _Notes] = defaultdict(_Notes)
         self._note_ids = count(1)
+        self._ledgers: dict[str, bytes] = {}
+        self._ledger_order: list[str] = []
+        self._rounds: list[Round] = []
+        self._pruned: dict[str, int] = {}
         self._closed = False
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
@@ -68,12 +82,15 @@ class MemoryJournal:
         numbers = self._numbers.get(stream, [])
         start, stop = bisect_left(numbers, first), bisect_right(numbers, last)
         wanted = numbers[start : min(stop, start + limit)]
-        return [self._stored[stream, number] for number in wanted]
+        found = [self._stored.get((stream, number)) for number in wanted]
+        return [record for record in found if record is not None]  # not pruned meanwhile
 
     def follow(self, after: Position, *, limit: int) -> list[StoredRecord]:
         """Return the records committed after a position, in commit order."""
         assert limit >= 0, "a limit is never negative"
-        return self._log[after : after + limit]
+        log = self._log
+        start = bisect_right(log, after, key=attrgetter("position"))
+        return list(islice(filter(self._is_there, islice(log, start, None)), limit))
 
     def read_notes(
         self, kind: str, *, stream: str | None, limit: int, before: NoteId | None = None
@@ -106,9 +123,62 @@ class MemoryJournal:
         self._refuse_when_closed()
         return any(notes.remove(note_id) for notes in list(self._notes.values()))
 
+    def keep_ledgers(self, ledgers: Sequence[LedgerRecord]) -> None:
+        """Keep these in place of what their streams had."""
+        self._refuse_when_closed()
+        self._ledgers.update({each.stream: each.data for each in ledgers})
+
+    def end_round(self, round: Round) -> None:
+        """Store a round that is complete; it and the one before it are kept."""
+        self._refuse_when_closed()
+        self._rounds = [round, *self._rounds[:1]]
+
+    def rounds(self) -> list[Round]:
+        """Return the two newest rounds, newest first."""
+        return list(self._rounds)
+
+    def ledgers(self, after: str, *, limit: int) -> list[StoredLedger]:
+        """Return the ledgers of the streams behind a name; new names cost sorting all."""
+        assert limit >= 0, "a limit is never negative"
+        ledgers = self._ledgers
+        if len(self._ledger_order) != len(ledgers):
+            self._ledger_order = sorted(ledgers)
+        order = self._ledger_order
+        start = bisect_right(order, after)
+        return [StoredLedger(name, ledgers[name]) for name in order[start : start + limit]]
+
+    def drop_ledgers(self) -> None:
+        """Remove all ledgers and rounds."""
+        self._refuse_when_closed()
+        self._ledgers, self._rounds = {}, []
+
+    def prune(self, stream: str, through: int, *, limit: int) -> int:
+        """Remove records of a stream, lowest first; returns how many."""
+        assert limit >= 0, "a limit is never negative"
+        self._refuse_when_closed()
+        numbers = self._numbers.get(stream, [])
+        gone = numbers[: min(limit, bisect_right(numbers, through))]
+        last = self._log[-1] if self._log else None
+        if last is not None and last.stream == stream:
+            gone = gone[: bisect_left(gone, last.number)]
+        if gone:
+            self._forget(stream, gone)
+            self._pruned[stream] = max(gone[-1], self._pruned.get(stream, gone[-1]))
+        return len(gone)
+
+    def pruned(self, after: str, *, limit: int) -> list[Pruned]:
+        """Return what was pruned of the streams behind a name; the cost grows with all of them."""
+        assert limit >= 0, "a limit is never negative"
+        wanted = sorted(item for item in list(self._pruned.items()) if item[0] > after)
+        return [Pruned(stream, through) for stream, through in wanted[:limit]]
+
     def head(self) -> Position:
         """Return the position of the last record, 0 when there is none."""
-        return Position(len(self._log))
+        return self._log[-1].position if self._log else Position(0)
+
+    def statistics(self) -> JournalStatistics:
+        """Return zeros: there is no file."""
+        return STATISTICS
 
     @property
     def maintenance_due(self) -> bool:
@@ -136,7 +206,7 @@ class MemoryJournal:
         self, records: Sequence[Record]
     ) -> tuple[tuple[bool, ...], dict[tuple[str, int], StoredRecord]]:
         stored = self._stored
-        position = len(self._log)
+        position: int = self.head()
         fresh: dict[tuple[str, int], StoredRecord] = {}
         new = []
         for record in records:
@@ -149,7 +219,7 @@ class MemoryJournal:
         return tuple(new), fresh
 
     def _check_room(self, records: int) -> None:
-        if records and len(self._log) + records > self._history_max:
+        if records and len(self._stored) + records > self._history_max:
             raise JournalFull(f"the journal in memory holds at most {self._history_max:,} records")
 
     def _keep(self, record: StoredRecord) -> None:
@@ -158,6 +228,19 @@ class MemoryJournal:
         self._stored[record.stream, record.number] = record
         insort(self._numbers[record.stream], record.number)
         self._log.append(record)
+
+    def _is_there(self, record: StoredRecord) -> bool:
+        return self._stored.get((record.stream, record.number)) is record
+
+    def _forget(self, stream: str, numbers: list[int]) -> None:
+        # A reading thread keeps the lists it has begun with, hence new ones.
+        self._numbers[stream] = self._numbers[stream][len(numbers) :]
+        for number in numbers:
+            del self._stored[stream, number]
+        self._lingering += len(numbers)
+        if self._lingering * 8 > len(self._log):
+            self._log = list(filter(self._is_there, self._log))
+            self._lingering = 0
 
     def _instead_of(
         self, records: Sequence[Record], new: tuple[bool, ...]

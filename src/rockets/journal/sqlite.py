@@ -1,6 +1,7 @@
 """The journal in one SQLite file: appends, reads and checkpoints.
 
-`sqlite_file` opens it, `sqlite_notes` has the notes.
+`sqlite_file` opens it; `sqlite_notes`, `sqlite_ledgers` and `sqlite_pruned` have the tables beside
+the records, `space` the reserve of free space.
 
 One connection writes and belongs to the writing thread, one reads.
 The invariant: an append that returned is on stable storage (durability `full`),
@@ -8,29 +9,36 @@ and after an error that leaves the outcome open nothing is ever appended again.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import apsw
 
-from . import sqlite_notes
+from . import sqlite_ledgers, sqlite_notes, sqlite_pruned
 from .base import (
     NOTE_LIMITS,
     Appended,
     JournalBusy,
     JournalFailed,
     JournalFull,
+    JournalStatistics,
+    LedgerRecord,
+    LedgersDamaged,
     Note,
     NoteId,
     NoteLimits,
     NoteTotals,
     Position,
+    Pruned,
     Record,
+    Round,
+    StoredLedger,
     StoredNote,
     StoredRecord,
 )
+from .space import RESERVE_BYTES, SpaceReserve, free_bytes
 from .sqlite_file import BUSY_TIMEOUT_MS, WAL_PAGES_MAX, checkpoint, open_file
 from .sqlite_notes import checksum
 
@@ -53,19 +61,26 @@ class SqliteJournal:
         durability: Literal["full", "normal"] = "full",
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
         note_limits: NoteLimits = NOTE_LIMITS,
+        reserve_bytes: int = RESERVE_BYTES,
+        free_bytes: Callable[[Path], int] = free_bytes,
         vfs: str | None = None,
     ) -> None:
         """Open or create the file; raises `JournalRefused` with one line saying why not.
 
+        While fewer than `reserve_bytes` are free in its folder, by `free_bytes`, records, notes
+        and ledgers are refused with `JournalFull`; 0 leaves it to SQLite to find the disk full.
         `vfs` names an apsw VFS, through which tests make the disk fail.
         """
         self.durability = durability
         self._note_limits = note_limits
+        # An absolute path: a file keeps its folder when the process changes its own.
+        self._path = Path(path).absolute()
+        self._reserve = SpaceReserve(self._path.parent, reserve_bytes, free_bytes=free_bytes)
         self._pid = os.getpid()
         self._failure: JournalFailed | None = None
         self._wal_pages = self._wal_pages_checkpointed = 0
         with ExitStack() as opened:
-            file = open_file(Path(path), durability, busy_timeout_ms, vfs, opened)
+            file = open_file(self._path, durability, busy_timeout_ms, vfs, opened)
             self._writer, self._reader = file
             # The hook comes after the pragmas: wal_autocheckpoint replaces whatever hook there is.
             self._writer.set_wal_hook(self._note_wal_pages)
@@ -75,6 +90,9 @@ class SqliteJournal:
         """Store what is new in one transaction."""
         rows = [_row(record) for record in records]
         with self._transaction():
+            self._reserve.grow(
+                sum([len(row[2]) for row in rows]) + sum([len(n.body) for n in notes])
+            )
             before = self._writer.total_changes()
             self._writer.executemany(INSERT, rows)
             added = self._writer.total_changes() - before
@@ -123,10 +141,59 @@ class SqliteJournal:
         with self._transaction():
             return sqlite_notes.remove(self._writer, note_id)
 
+    def keep_ledgers(self, ledgers: Sequence[LedgerRecord]) -> None:
+        """Keep these in place of what their streams had, in one transaction."""
+        with self._transaction():
+            self._reserve.grow(sum([len(each.data) for each in ledgers]))
+            sqlite_ledgers.keep(self._writer, ledgers)
+
+    def end_round(self, round: Round) -> None:
+        """Store a round that is complete; it and the one before it are kept."""
+        with self._transaction():
+            sqlite_ledgers.end_round(self._writer, round)
+
+    def rounds(self) -> list[Round]:
+        """Return the two newest rounds, newest first; a damaged one is left out."""
+        with self._errors_translated():
+            return sqlite_ledgers.rounds(self._reader)
+
+    def ledgers(self, after: str, *, limit: int) -> list[StoredLedger]:
+        """Return the ledgers of the streams behind a name, in the order of names."""
+        assert limit >= 0, "SQLite takes a negative limit for none"
+        with self._errors_translated():
+            return sqlite_ledgers.read(self._reader, after, limit)
+
+    def drop_ledgers(self) -> None:
+        """Remove all ledgers and rounds in one transaction; a second for a million."""
+        with self._transaction():
+            sqlite_ledgers.drop(self._writer)
+
+    def prune(self, stream: str, through: int, *, limit: int) -> int:
+        """Remove records of a stream, lowest first, in one transaction; returns how many."""
+        assert limit >= 0, "SQLite takes a negative limit for none"
+        with self._transaction():
+            return sqlite_pruned.prune(self._writer, stream, through, limit, _head(self._writer))
+
+    def pruned(self, after: str, *, limit: int) -> list[Pruned]:
+        """Return what was pruned of the streams behind a name, in the order of names."""
+        assert limit >= 0, "SQLite takes a negative limit for none"
+        with self._errors_translated():
+            return sqlite_pruned.read(self._reader, after, limit)
+
     def head(self) -> Position:
         """Return the position of the last record, 0 when there is none."""
         with self._errors_translated():
             return _head(self._reader)
+
+    def statistics(self) -> JournalStatistics:
+        """Return the figures of this moment; asks only the file system, which takes 10 µs."""
+        with self._errors_translated():
+            return JournalStatistics(
+                database_bytes=_size(self._path),
+                wal_bytes=_size(Path(f"{self._path}-wal")),
+                free_bytes=self._reserve.free_bytes(),
+                wal_pages=max(0, self._wal_pages - self._wal_pages_checkpointed),
+            )
 
     @property
     def maintenance_due(self) -> bool:
@@ -219,6 +286,8 @@ class SqliteJournal:
     def _errors_translated(self) -> Iterator[None]:
         try:
             yield
+        except (JournalFull, LedgersDamaged):
+            raise
         except apsw.FullError as error:
             # Full at COMMIT means that the frame which ends the transaction was not written:
             # it is written last. A sync that finds the disk full is an I/O error instead.
@@ -249,6 +318,14 @@ def _transaction(connection: apsw.Connection) -> Iterator[None]:
 
 def _head(connection: apsw.Connection) -> Position:
     return Position(connection.execute("SELECT ifnull(max(position), 0) FROM records").get)
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, 0 when there is none; opening it would drop SQLite's locks."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _row(record: Record) -> tuple[str, int, bytes, int, bytes]:

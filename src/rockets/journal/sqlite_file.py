@@ -25,7 +25,6 @@ from .base import JournalRefused
 APPLICATION_ID = 0x524F434B
 """The letters ROCK, at the place in the file header where SQLite keeps it for `file`."""
 
-SCHEMA_VERSION = 1
 
 SQLITE_VERSION_MIN = (3, 51, 3)
 """The first release in which resetting the WAL cannot corrupt the database."""
@@ -47,8 +46,8 @@ BUSY_TIMEOUT_MS = 5_000
 
 # The position comes first in the file, not the key: only then can commits be followed in order,
 # and it appends twice as fast as a table clustered by key once there are many streams.
-# Records are never deleted, so SQLite's choice of max(position) + 1 rises and leaves no gap.
-SCHEMA = f"""
+# The last record is never deleted, so SQLite's choice of max(position) + 1 is always a new one.
+TABLES_1 = """
 CREATE TABLE records (
     position INTEGER PRIMARY KEY,
     stream TEXT NOT NULL,
@@ -88,9 +87,32 @@ END;
 CREATE TRIGGER note_goes AFTER DELETE ON notes BEGIN
     UPDATE note_kinds SET kept = kept - 1, bytes = bytes - length(old.body) WHERE kind = old.kind;
 END;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+# Ledgers and prunings lie in the order of streams, in which they are read.
+TABLES_2 = """
+CREATE TABLE ledgers (
+    stream TEXT PRIMARY KEY,
+    data BLOB NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE rounds (
+    newer INTEGER PRIMARY KEY,
+    began INTEGER NOT NULL,
+    rules TEXT NOT NULL,
+    checksum BLOB NOT NULL
+) STRICT;
+CREATE TABLE pruned (
+    stream TEXT PRIMARY KEY,
+    through INTEGER NOT NULL,
+    checksum BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+TABLES = (TABLES_1, TABLES_2)
+"""What each version of the schema added; a database of an earlier one gets the rest."""
+
+SCHEMA_VERSION = len(TABLES)
 
 
 class SqliteFile(NamedTuple):
@@ -120,11 +142,11 @@ def open_file(
         _lock(path, opened)
         _create_private(path)
         writer = _connect(path, vfs, busy_timeout_ms, opened)
-        new = _is_new(writer)
+        version = _schema_version(writer)
         _set_pragmas(writer, pragmas)
-        _sync_directory(path.parent)
-        if new:
-            writer.execute(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT")
+        sync_directory(path.parent)
+        if version < SCHEMA_VERSION:
+            _add_tables(writer, version)
         _sync_what_was_left(writer)
         reader = _connect(path, vfs, busy_timeout_ms, opened)
         _set_pragmas(reader, [*pragmas, ("query_only", 1)])
@@ -193,20 +215,31 @@ def _connect(
     return connection
 
 
-def _is_new(connection: apsw.Connection) -> bool:
-    """Tell an empty file from a journal, and refuse all others before anything is changed."""
+def _schema_version(connection: apsw.Connection) -> int:
+    """Return the version, 0 for an empty file; refuse any other before anything is changed."""
     application_id = connection.pragma("application_id")
-    version = connection.pragma("user_version")
+    version: Any = connection.pragma("user_version")
     things = connection.execute("SELECT count(*) FROM sqlite_schema").get
     if application_id == version == things == 0:
-        return True
+        return 0
     if application_id != APPLICATION_ID:
         raise JournalRefused("is the database of another program")
-    if version != SCHEMA_VERSION:
+    if not 1 <= version <= SCHEMA_VERSION:
         raise JournalRefused(
             f"has schema version {version}, this release works with version {SCHEMA_VERSION}"
         )
-    return False
+    return int(version)
+
+
+def _add_tables(connection: apsw.Connection, version: int) -> None:
+    """Add what the version lacks, in one transaction: whatever happens it is the old or the new."""
+    connection.execute(
+        f"""BEGIN IMMEDIATE;
+        {"".join(TABLES[version:])}
+        PRAGMA application_id = {APPLICATION_ID};
+        PRAGMA user_version = {SCHEMA_VERSION};
+        COMMIT"""
+    )
 
 
 def _pragmas(durability: str, busy_timeout_ms: int) -> list[tuple[str, str | int]]:
@@ -239,7 +272,7 @@ def _set_pragmas(connection: apsw.Connection, pragmas: list[tuple[str, str | int
             raise JournalRefused(f"PRAGMA {name} is {found}, it has to be {wanted}")
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     """Make the names of the database and its WAL durable, or fail.
 
     SQLite does this too, at the first sync of a WAL it created, but ignores an error of it:

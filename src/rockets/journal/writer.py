@@ -9,7 +9,7 @@ or with an error, whatever happens to the task that sent it or to the journal.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import msgspec
@@ -22,14 +22,20 @@ from .base import (
     JournalError,
     JournalFailed,
     JournalFull,
+    JournalStatistics,
+    LedgerRecord,
     Note,
     NoteId,
     NoteTotals,
     Position,
+    Pruned,
     Record,
+    Round,
+    StoredLedger,
     StoredNote,
     StoredRecord,
 )
+from .part import Part, share
 from .thread import Hop, T
 
 QUEUE_MAX = 4_096
@@ -61,6 +67,7 @@ class JournalWriter:
     """The tasks' side of the journal: appends join a batch, reads go to the reading thread.
 
     `failure` is set once the journal has failed, and never cleared.
+    `head` is the position of the last record of the last batch that was answered, 0 before that.
     """
 
     failure: JournalFailed | None
@@ -78,15 +85,16 @@ class JournalWriter:
         """Prepare only; `open_writer` starts the task."""
         assert batch_parts_max > 0, "a batch has room for a part"
         self.failure = None
+        self.head = Position(0)
         self._failed = trio.Event()
         self._journal = journal
         self._write = write
         self._read = read
-        self._parts_in, self._parts_out = trio.open_memory_channel[_Part](queue_max)
+        self._parts_in, self._parts_out = trio.open_memory_channel[Part](queue_max)
         self._batch_parts_max = batch_parts_max
         self._batch_bytes_max = batch_bytes_max
-        self._batch: list[_Part] = []
-        self._held_over: _Part | None = None
+        self._batch: list[Part] = []
+        self._held_over: Part | None = None
         self._last_parts = 0, 0
         self._nursery: trio.Nursery
         self._preparing = self._prepared = False
@@ -100,7 +108,7 @@ class JournalWriter:
         Raises `JournalError`; of its kinds only `JournalFull` and `JournalBusy`
         say that the part is not stored.
         """
-        part = _Part(records, notes)
+        part = Part(records, notes)
         try:
             try:
                 # A turn of the scheduler less where there is room, which is nearly always.
@@ -141,15 +149,7 @@ class JournalWriter:
 
         Raises `JournalError`. Cancelled, it may have happened.
         """
-        if self.failure is not None:
-            raise JournalFailed(str(self.failure)) from self.failure
-        try:
-            return await self._write(partial(self._journal.remove_note, note_id))
-        except (JournalFull, JournalBusy):
-            raise
-        except Exception as error:
-            # As after an append: whatever else came out of a commit, its outcome is unknown.
-            raise JournalFailed(*self._fail(error).args) from error
+        return await self._alone(partial(self._journal.remove_note, note_id))
 
     async def count_notes(self, kind: str) -> dict[str, int]:
         """Return how many notes of one kind each stream has."""
@@ -224,7 +224,7 @@ class JournalWriter:
             size += part.size
         return bool(self._batch)
 
-    def _next_nowait(self) -> "_Part | None":
+    def _next_nowait(self) -> Part | None:
         try:
             return self._parts_out.receive_nowait()
         except (trio.WouldBlock, trio.EndOfChannel):
@@ -277,11 +277,12 @@ class JournalWriter:
         """
         self._batches += 1
         self._records += sum(whole.new)
+        self.head = whole.head
         self._peak_batch = max(self._peak_batch, len(self._batch))
         record, note = 0, 0
         for part in self._batch:
             record_end, note_end = record + len(part.records), note + len(part.notes)
-            part.answer(_share(whole, slice(record, record_end), slice(note, note_end)))
+            part.answer(share(whole, slice(record, record_end), slice(note, note_end)))
             record, note = record_end, note_end
         self._batch.clear()
 
@@ -303,6 +304,58 @@ class JournalWriter:
             self.failure = _as_failure(error)
             self._failed.set()
         return self.failure
+
+    # What follows asks the journal as its contract says. The first four are commits of their own
+    # between two batches: they raise `JournalError`, and cancelled, they may have happened.
+
+    async def keep_ledgers(self, ledgers: Sequence[LedgerRecord]) -> None:
+        """Keep these in place of what their streams had."""
+        await self._alone(partial(self._journal.keep_ledgers, tuple(ledgers)))
+
+    async def end_round(self, round: Round) -> None:
+        """Store a round that is complete; it and the one before it are kept."""
+        await self._alone(partial(self._journal.end_round, round))
+
+    async def drop_ledgers(self) -> None:
+        """Remove all ledgers and rounds."""
+        await self._alone(self._journal.drop_ledgers)
+
+    async def prune(self, stream: str, through: int, *, limit: int) -> int:
+        """Remove records of a stream, lowest first; returns how many."""
+        return await self._alone(partial(self._journal.prune, stream, through, limit=limit))
+
+    async def rounds(self) -> list[Round]:
+        """Return the two newest rounds, newest first; a damaged one is left out."""
+        return await self._ask(self._journal.rounds)
+
+    async def ledgers(self, after: str, *, limit: int) -> list[StoredLedger]:
+        """Return the ledgers of the streams behind a name; may raise `LedgersDamaged`."""
+        return await self._ask(partial(self._journal.ledgers, after, limit=limit))
+
+    async def pruned(self, after: str, *, limit: int) -> list[Pruned]:
+        """Return what was pruned of the streams behind a name, in the order of names."""
+        return await self._ask(partial(self._journal.pruned, after, limit=limit))
+
+    async def journal_statistics(self) -> JournalStatistics:
+        """Return what the journal takes of the disk."""
+        return await self._ask(self._journal.statistics)
+
+    async def _alone(self, fn: Callable[[], T]) -> T:
+        """Run a commit of its own, and after it the housekeeping that it made due."""
+        if self.failure is not None:
+            raise JournalFailed(str(self.failure)) from self.failure
+        try:
+            done = await self._write(fn)
+            if self._journal.maintenance_due:
+                with suppress(JournalFull, JournalBusy):  # as after a batch, it concerns nobody
+                    await self._read(self._journal.prepare_maintenance)
+                    await self._write(self._journal.maintain)
+        except (JournalFull, JournalBusy):
+            raise
+        except Exception as error:
+            # As after an append: whatever else came out of a commit, its outcome is unknown.
+            raise JournalFailed(*self._fail(error).args) from error
+        return done
 
 
 @asynccontextmanager
@@ -334,53 +387,6 @@ async def open_writer(
             yield writer
         finally:
             writer.close()
-
-
-class _Part:
-    """What one caller appends, and the place where its answer appears."""
-
-    __slots__ = ("_answer", "answered", "notes", "records", "size")
-
-    def __init__(self, records: Sequence[Record], notes: Sequence[Note]) -> None:
-        # Copies, because the shares are cut by their lengths after the commit.
-        self.records = tuple(records)
-        self.notes = tuple(notes)
-        size = 0
-        for record in records:
-            size += len(record.body)
-        for note in notes:
-            size += len(note.body)
-        self.size = size
-        self.answered = trio.Event()
-        self._answer: Appended | JournalError | None = None
-
-    def answer(self, answer: Appended | JournalError) -> None:
-        assert self._answer is None, "a part is answered once"
-        self._answer = answer
-        self.answered.set()
-
-    def result(self) -> Appended:
-        """Return or raise the answer.
-
-        Every waiter raises an exception of its own: one raised by many tasks would collect
-        the tracebacks of all.
-        """
-        assert self._answer is not None, "a result is read after the answer"
-        if isinstance(self._answer, JournalError):
-            raise type(self._answer)(*self._answer.args) from self._answer
-        return self._answer
-
-
-def _share(whole: Appended, records: slice, notes: slice) -> Appended:
-    """Cut one part's share out of a batch; what is stored is indexed by the part's records."""
-    stored = whole.stored
-    if stored:  # hardly ever
-        stored = {
-            index - records.start: stored[index]
-            for index in range(records.start, records.stop)
-            if index in stored
-        }
-    return Appended(whole.new[records], stored, whole.notes_new[notes], whole.head)
 
 
 def _as_failure(error: Exception) -> JournalFailed:

@@ -1,0 +1,89 @@
+"""The ledgers and rounds of the SQLite journal: kept, read a slice at a time, dropped.
+
+The functions run inside a transaction or on a reading connection of `sqlite`, which owns both and
+translates the errors.
+The invariant: what is damaged is told as damaged, never as a ledger and never as a failure of the
+journal, because all of this can be made again from the records.
+"""
+
+from collections.abc import Sequence
+from operator import lt
+from typing import Any
+from zlib import crc32
+
+import apsw
+
+from .base import LedgerRecord, LedgersDamaged, Position, Round, StoredLedger
+from .sqlite_notes import checksum
+
+KEEP = (
+    "INSERT INTO ledgers (stream, data, checksum) VALUES (?, ?, ?)"
+    " ON CONFLICT (stream) DO UPDATE SET data = excluded.data, checksum = excluded.checksum"
+)
+SELECT = "SELECT stream, data, checksum FROM ledgers WHERE stream >= ? ORDER BY stream LIMIT ?"
+# As bytes, because damaged text may be no UTF-8, which would be an error of the whole query.
+SELECT_ROUNDS = (
+    "SELECT began, ifnull(CAST(rules AS BLOB), x''), checksum FROM rounds ORDER BY newer DESC"
+)
+INSERT_ROUND = "INSERT INTO rounds (newer, began, rules, checksum) VALUES (?, ?, ?, ?)"
+
+
+def keep(connection: apsw.Connection, ledgers: Sequence[LedgerRecord]) -> None:
+    """Insert or replace every ledger."""
+    rows = [(each.stream, each.data, _mark(each.stream, each.data)) for each in ledgers]
+    connection.executemany(KEEP, rows)
+
+
+def read(connection: apsw.Connection, after: str, limit: int) -> list[StoredLedger]:
+    """Return a slice of the ledgers, in the order of streams."""
+    try:
+        rows: Any = connection.execute(SELECT, (after, limit + (after != ""))).fetchall()
+        # A damaged name can lead the search astray, and then past others; so a slice begins with
+        # the end of the one before, and rises.
+        if after and (not rows or rows.pop(0)[0] != after):
+            raise LedgersDamaged(f"the ledger of {after!r} cannot be found again")
+        streams = [row[0] for row in rows]
+        if not all(map(lt, [after, *streams], streams)):
+            raise LedgersDamaged(f"the ledgers behind {after!r} are not in the order of streams")
+        return [
+            StoredLedger(stream, data if _mark(stream, data) == mark else None)
+            for stream, data, mark in rows
+        ]
+    except (UnicodeDecodeError, TypeError) as error:
+        # Text that is none, or a column that has become one of another type.
+        raise LedgersDamaged(f"the ledgers behind {after!r} cannot be read: {error}") from error
+
+
+def end_round(connection: apsw.Connection, ended: Round) -> None:
+    """Make this the newest round, and the newest whole one of before the other."""
+    kept = [*rounds(connection)[:1], ended]
+    connection.execute("DELETE FROM rounds")
+    rows = [
+        (newer, each.began, each.rules, checksum("", each.began, each.rules.encode()))
+        for newer, each in enumerate(kept)
+    ]
+    connection.executemany(INSERT_ROUND, rows)
+
+
+def rounds(connection: apsw.Connection) -> list[Round]:
+    """Return the rounds that are not damaged, newest first."""
+    rows: Any = connection.execute(SELECT_ROUNDS).fetchall()
+    return [
+        Round(Position(began), rules.decode())
+        for began, rules, mark in rows
+        if checksum("", began, rules) == mark
+    ]
+
+
+def drop(connection: apsw.Connection) -> None:
+    """Remove all of them."""
+    connection.execute("DELETE FROM ledgers; DELETE FROM rounds")
+
+
+def _mark(stream: str, data: bytes) -> int:
+    """Return a CRC-32 of both: a million are checked at a start and made in every round.
+
+    (Measured with 250 bytes: 0.6 µs, against 2.0 µs for what the records have, which nobody could
+    make again.) No name holds a NUL, so it keeps (ab, c) and (a, bc) apart.
+    """
+    return crc32(data, crc32(stream.encode() + b"\0"))
