@@ -29,6 +29,9 @@ BOUNDS: dict[str, tuple[float | None, float]] = {
     "actor_idle_s": (None, 86_400),
     "rocket_gaps_max": (1, 10_000_000),
     "total_gaps_max": (1, 100_000_000),
+    "reserve_bytes": (0, 2**50),
+    "checkpoint_records": (1, 2**40),
+    "checkpoint_s": (None, 86_400),
     "shutdown_grace_s": (None, 3_600),
 }
 WORDS: dict[str, tuple[str, ...]] = {

@@ -19,6 +19,7 @@ import trio
 
 from rockets import __version__, listening
 from rockets.actors.anomalies import Anomalies
+from rockets.actors.checkpoints import CheckpointLimits, open_checkpoints
 from rockets.actors.fleet import Fleet, FleetLimits, open_fleet
 from rockets.actors.history import History
 from rockets.actors.read_model import ReadModel
@@ -108,6 +109,7 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         _open_journal(settings, write) as journal,
         open_writer(journal, write=write, read=read) as writer,
         _watched(writer, stop),
+        open_checkpoints(writer, read_model, _checkpoint_limits(settings)),
         open_fleet(journal=writer, read_model=read_model, limits=_fleet_limits(settings)) as fleet,
         open_rejections(writer, wall_clock=_microseconds) as rejections,
     ):
@@ -250,7 +252,14 @@ async def _open_hops(settings: Settings) -> AsyncIterator[tuple[Hop, Hop]]:
 
 @asynccontextmanager
 async def _open_journal(settings: Settings, write: Hop) -> AsyncIterator[Journal]:
-    journal = await write(partial(open_journal, settings.database, durability=settings.durability))
+    journal = await write(
+        partial(
+            open_journal,
+            settings.database,
+            durability=settings.durability,
+            reserve_bytes=settings.reserve_bytes,
+        )
+    )
     try:
         yield journal
     finally:
@@ -301,6 +310,10 @@ def _fleet_limits(settings: Settings) -> FleetLimits:
         rocket_gaps_max=settings.rocket_gaps_max,
         total_gaps_max=settings.total_gaps_max,
     )
+
+
+def _checkpoint_limits(settings: Settings) -> CheckpointLimits:
+    return CheckpointLimits(records=settings.checkpoint_records, seconds=settings.checkpoint_s)
 
 
 def _microseconds() -> int:

@@ -121,6 +121,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int,
         Meta(ge=1, le=100_000_000, description="Most runs behind a gap of all rockets together."),
     ] = 250_000
+    # Room to stop cleanly and to look around on a disk that somebody else fills.
+    reserve_bytes: Annotated[
+        int,
+        Meta(ge=0, le=2**50, description="Free space below which messages are refused; 0: none."),
+    ] = 64 * 1024 * 1024
+    # What a start has to apply again after a crash: some seconds.
+    checkpoint_records: Annotated[
+        int, Meta(ge=1, le=2**40, description="Stored messages after which ledgers are kept.")
+    ] = 250_000
+    checkpoint_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="Longest time after which they are, seconds.")
+    ] = 60.0
     shutdown_grace_s: Annotated[
         float, Meta(gt=0, le=3600, description="Longest time for a clean stop, in seconds.")
     ] = 10.0

@@ -314,7 +314,7 @@ async def test_a_peer_that_resets_while_its_message_is_committed_harms_nobody(
             assert outcome(await neighbour.read()) == (204, "duplicate", "1")  # so it is stored
             await wait_all_tasks_blocked()
             assert service.fleet.statistics().requests_waiting == 0
-    assert [line["event"] for line in logs] == ["journal_replayed"]
+    assert [line["event"] for line in logs] == ["ledgers_recovered"]
 
 
 async def test_a_peer_that_leaves_in_the_middle_of_its_answer_harms_nobody() -> None:
@@ -326,7 +326,7 @@ async def test_a_peer_that_leaves_in_the_middle_of_its_answer_harms_nobody() -> 
                     await client.stream.send_all(get("/rockets"))
                     await wait_all_tasks_blocked()
             assert (await neighbour.ask(LAUNCHED)).status == 204
-    assert [line["event"] for line in logs] == ["journal_replayed"]
+    assert [line["event"] for line in logs] == ["ledgers_recovered"]
 
 
 # --- the end of a connection ---

@@ -18,23 +18,20 @@ import structlog
 import trio
 
 from rockets.actors.read_model import ReadModel
+from rockets.actors.recovery import recover
 from rockets.actors.rocket_actor import (
     ActorUnavailable,
     AwaitedPart,
     Part,
     Reply,
     RocketActor,
-    decode_stored,
 )
 from rockets.actors.run_budget import RunBudget
-from rockets.domain.ledger import Ledger
 from rockets.domain.messages import Channel, Message
-from rockets.journal.base import JournalError, Position
+from rockets.journal.base import JournalError
 from rockets.journal.writer import JournalWriter
 
 log = structlog.get_logger()
-
-REPLAY_SLICE = 2_000
 
 # A batch has so many rockets at work at once; the next ones follow when these have answered, so
 # that one batch never needs all the actors there may be.
@@ -114,7 +111,6 @@ class Fleet:
         # Least recently used first.
         self._entries: OrderedDict[Channel, _Entry] = OrderedDict()
         self._crashes: dict[Channel, deque[float]] = {}
-        self._to_restore: set[Channel] = set()
         self._waiting = 0
         self._restarts = 0
         self._closed = False
@@ -234,7 +230,7 @@ class Fleet:
         old, entry = next(quiet, (None, None))
         if old is None or entry is None:
             raise FleetUnavailable("too many rockets are active")
-        if channel in self._to_restore:
+        if channel in self.read_model.doubtful:
             self._passivate(old, entry)
             return self._start(channel)
         self._leave_alone(old)
@@ -250,7 +246,7 @@ class Fleet:
             journal=self._journal,
             budget=self._budget,
             publish=self.read_model.publish,
-            restore=channel in self._to_restore,
+            restore=channel in self.read_model.doubtful,
         )
         entry = self._entries[channel] = _Entry(actor, send, trio.current_time())
         self._nursery.start_soon(self._supervise, entry, name="rocket actor")
@@ -269,7 +265,7 @@ class Fleet:
     def _crashed(self, channel: Channel, entry: _Entry, error: Exception) -> None:
         """Forget the actor and fail its senders; its next message restores the rocket."""
         self._restarts += 1
-        self._to_restore.add(channel)
+        self.read_model.doubtful.add(channel)
         self._crashes.setdefault(channel, deque(maxlen=CRASHES_MAX)).append(trio.current_time())
         if self._entries.get(channel) is entry:
             del self._entries[channel]
@@ -295,7 +291,7 @@ class Fleet:
     def _leave_alone(self, channel: Channel) -> None:
         """Take a quiet actor out of the registry; if its rocket was to be restored, it has been."""
         del self._entries[channel]
-        self._to_restore.discard(channel)
+        self.read_model.doubtful.discard(channel)
         self.read_model.retire(channel)
 
     async def sweep(self) -> None:
@@ -313,34 +309,24 @@ class Fleet:
             if entry.quiet:
                 self._passivate(channel, entry)
 
+    async def recover(self) -> None:
+        """Bring the read model to what the journal holds; before the first message."""
+        recovered = await recover(self._journal, self.read_model)
+        self._budget.change(recovered.gaps)
+        log.info(
+            "ledgers_recovered",
+            rockets=len(self.read_model),
+            checkpointed=recovered.checkpointed,
+            rebuilt=recovered.rebuilt,
+            records=recovered.records,
+        )
+
     def close(self) -> None:
         """Take nothing more; actors work their mailboxes off and end."""
         self._closed = True
         for entry in self._entries.values():
             entry.mailbox.close()
         self._entries.clear()
-
-    async def replay(self) -> int:
-        """Fold the whole journal, in commit order; gives the number of records."""
-        ledgers: dict[Channel, Ledger] = {}
-        position, count = Position(0), 0
-        while True:
-            records = await self._journal.follow(position, limit=REPLAY_SLICE)
-            for record in records:
-                channel = Channel(record.stream)
-                ledger = ledgers.get(channel) or ledgers.setdefault(channel, Ledger(channel))
-                ledger.apply(record.number, *decode_stored(record.body))
-            count += len(records)
-            if len(records) < REPLAY_SLICE:
-                break
-            position = records[-1].position
-        for stream, conflicts in (await self._journal.count_notes("conflict")).items():
-            if stream in ledgers:
-                ledgers[Channel(stream)].conflicts = conflicts
-        for ledger in ledgers.values():
-            self._budget.change(ledger.gap_count)
-            self.read_model.keep_idle(ledger.channel, ledger.pack())
-        return count
 
 
 async def _replies(part: AwaitedPart) -> Sequence[Reply]:
@@ -362,14 +348,13 @@ def unavailable(error: Exception) -> Exception:
 async def open_fleet(
     *, journal: JournalWriter, read_model: ReadModel, limits: FleetLimits
 ) -> AsyncIterator[Fleet]:
-    """Replay the journal and run the actors until the block ends; then drain them.
+    """Recover the ledgers and run the actors until the block ends; then drain them.
 
     The drain has no deadline of its own: the caller's cancel scope is the grace period.
     """
     async with trio.open_nursery() as nursery:
         fleet = Fleet(nursery, journal=journal, read_model=read_model, limits=limits)
-        records = await fleet.replay()
-        log.info("journal_replayed", records=records, rockets=len(read_model))
+        await fleet.recover()
         async with trio.open_nursery() as sweeper:
             sweeper.start_soon(fleet.sweep)
             try:

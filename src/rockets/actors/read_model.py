@@ -10,9 +10,10 @@ A rocket without an actor is a packed record of some 200 bytes; it is unpacked w
 from collections.abc import Iterator
 
 from rockets.actors.listing import ListQuery, Page, list_page
-from rockets.domain.ledger import Ledger
+from rockets.domain.ledger import Ledger, packed_gaps
 from rockets.domain.messages import Channel
 from rockets.domain.rocket import Rocket, View
+from rockets.journal.base import Position
 
 # With more rockets than this shown ones are not kept, since that takes three times the room of
 # what they are made of.
@@ -28,6 +29,10 @@ class ReadModel:
         self._shown: dict[View, dict[Channel, Rocket]] = {"latest": {}, "settled": {}}
         self.version = 0  # another one after every change of any rocket
         self.changed: set[Channel] = set()  # since `take_changed`
+        # The position of the last record that a start has applied.
+        self.recovered_through = Position(0)
+        # Rockets whose actor has crashed: what is shown may miss what the journal holds.
+        self.doubtful: set[Channel] = set()
 
     def __len__(self) -> int:
         return len(self._live) + len(self._idle)
@@ -62,15 +67,27 @@ class ReadModel:
             for shown in self._shown.values():
                 shown.pop(channel, None)
 
+    def clear(self) -> None:
+        """Forget every rocket; only while nobody reads or writes."""
+        self._live.clear()
+        self._idle.clear()
+        self.changed.clear()
+
     def take_changed(self) -> set[Channel]:
         """Give the channels that have changed since the last time."""
         changed, self.changed = self.changed, set()
         return changed
 
     def record(self, channel: Channel) -> bytes:
-        """Pack the published ledger of a rocket that has one."""
+        """Pack the published ledger of a rocket that has one; empty where it is in doubt."""
+        if channel in self.doubtful:
+            return b""
         record = self._idle.get(channel)
         return self._live[channel].pack() if record is None else record
+
+    def gap_count(self) -> int:
+        """Count the gaps of all rockets without an actor."""
+        return sum(packed_gaps(channel, record) for channel, record in self._idle.items())
 
     def knows(self, channel: Channel) -> bool:
         """Say whether any message of this rocket is stored."""

@@ -17,9 +17,10 @@ from rockets.domain.effect import NOTHING, Effect, combine, effect_of, rocket_af
 from rockets.domain.messages import Channel, Message, Payload
 from rockets.domain.rocket import Rocket, View, sequence_of
 
-RULES = "1"
-"""Names the rules by which a packed ledger was made. Whoever changes what messages do to a rocket,
-or how a ledger is packed, changes this too: then every ledger is folded from its messages again."""
+RULES = 1
+"""Names the rules by which a packed ledger was made, 1 to 255. Whoever changes what messages do to
+a rocket, or how a ledger is packed, changes this too: then ledgers are folded from their messages
+again."""
 
 Verdict = Literal["new", "duplicate", "conflict", "tooManyGaps"]
 Outcome = Literal["applied", "held", "ignored", "duplicate", "conflict"]
@@ -27,6 +28,22 @@ Outcome = Literal["applied", "held", "ignored", "duplicate", "conflict"]
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[int, list[int], list[int], list[Effect]]).decode
+
+
+_RULES = bytes((RULES,))
+GAPS_SHOWN_MAX = 255
+
+
+def packed_gaps(channel: Channel, record: bytes) -> int:
+    """Say how many gaps a packed ledger has, mostly without reading it."""
+    if record[1] < GAPS_SHOWN_MAX:
+        return record[1]
+    return Ledger.unpack(channel, record).gap_count
+
+
+def is_packed(record: bytes) -> bool:
+    """Say whether a record was packed by these rules."""
+    return record[:1] == _RULES
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -51,16 +68,17 @@ class Ledger:
     def pack(self) -> bytes:
         """Write the ledger as a small record; `unpack` reads it.
 
-        Two bytes come first that can be looked at without reading the rest: how many gaps there
-        are, 255 for more, and whether there are settled anomalies.
+        Two bytes come first: the rules, and how many gaps there are, 255 for more.
         """
-        first = bytes((min(self.gap_count, 255), self.settled_anomalies > 0))
+        first = bytes((RULES, min(self.gap_count, GAPS_SHOWN_MAX)))
         return first + _encode((self.conflicts, self._starts, self._ends, self._effects))
 
     @classmethod
     def unpack(cls, channel: Channel, record: bytes) -> "Ledger":
-        """Read what `pack` has written; ValueError where it is something else."""
+        """Read what `pack` has written by these rules; ValueError where it is something else."""
         ledger = cls(channel)
+        if record[:1] != _RULES:
+            raise ValueError("not packed by these rules")
         try:
             content = _decode(memoryview(record)[2:])
         except msgspec.DecodeError as error:

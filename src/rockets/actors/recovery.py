@@ -1,0 +1,131 @@
+"""Recovery at a start: the ledgers of the last checkpoint, then the journal from where it began.
+
+A checkpoint is no consistent cut: its ledgers were kept one by one while messages came. Each holds
+at least all records up to the position at which its round began, so the rest is applied again from
+there, and what a ledger holds already changes nothing.
+A ledger that is damaged, in doubt or of other rules is folded from its messages. Without a whole
+round everything is.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+import structlog
+
+from rockets.actors.read_model import ReadModel
+from rockets.actors.rocket_actor import decode_stored
+from rockets.domain.ledger import RULES, Ledger, is_packed
+from rockets.domain.messages import Channel
+from rockets.journal.base import LedgersDamaged, Position, StoredRecord
+from rockets.journal.writer import JournalWriter
+
+log = structlog.get_logger()
+
+LEDGERS_SLICE = 10_000
+RECORDS_SLICE = 2_000
+
+# So many ledgers are open at once; then all are packed again, which bounds the memory.
+OPEN_MAX = 50_000
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """What a start has done: ledgers taken and rebuilt, records applied, gaps found."""
+
+    checkpointed: int
+    rebuilt: int
+    records: int
+    gaps: int
+
+
+async def recover(journal: JournalWriter, read_model: ReadModel) -> Recovered:
+    """Bring an empty read model to what the journal holds; JournalError where it cannot."""
+    try:
+        began, damaged = await _take_ledgers(journal, read_model)
+    except LedgersDamaged as error:
+        log.warning("ledgers_dropped", reason=str(error))
+        await journal.drop_ledgers()
+        read_model.clear()
+        began, damaged = Position(0), 0
+    checkpointed = len(read_model) - damaged
+    records, read_model.recovered_through = await _apply_from(journal, read_model, began)
+    for stream, conflicts in (await journal.count_notes("conflict")).items():
+        _set_conflicts(read_model, Channel(stream), conflicts)
+    return Recovered(checkpointed, damaged, records, read_model.gap_count())
+
+
+async def _take_ledgers(journal: JournalWriter, read_model: ReadModel) -> tuple[Position, int]:
+    """Take the kept ledgers as they are, and fold those again that cannot be used.
+
+    Gives the position from which on records are to be applied, and how many were folded again.
+    LedgersDamaged where a ledger is missing.
+    """
+    rounds = [each for each in await journal.rounds() if each.rules == str(RULES)]
+    if not rounds:
+        return Position(0), 0
+    damaged: list[Channel] = []
+    after = ""
+    while ledgers := await journal.ledgers(after, limit=LEDGERS_SLICE):
+        for ledger in ledgers:
+            channel = Channel(ledger.stream)
+            if ledger.data is not None and is_packed(ledger.data):
+                read_model.keep_idle(channel, ledger.data)
+            else:
+                damaged.append(channel)
+        after = ledgers[-1].stream
+    for channel in damaged:
+        await _rebuild(journal, read_model, channel)
+    return rounds[0].began, len(damaged)
+
+
+async def _rebuild(journal: JournalWriter, read_model: ReadModel, channel: Channel) -> None:
+    """Fold one rocket from its messages; LedgersDamaged where it has none: the name is wrong."""
+    ledger, following = Ledger(channel), 1
+    while records := await journal.read(channel, following, 2**53 - 1, limit=RECORDS_SLICE):
+        _apply(ledger, records)
+        following = records[-1].number + 1
+    if not ledger.run_count:
+        raise LedgersDamaged(f"the ledger of {channel!r} belongs to another rocket")
+    read_model.keep_idle(channel, ledger.pack())
+    read_model.changed.add(channel)
+
+
+async def _apply_from(
+    journal: JournalWriter, read_model: ReadModel, position: Position
+) -> tuple[int, Position]:
+    """Apply all records behind a position; gives how many there were, and the last position."""
+    count = 0
+    opened: dict[Channel, Ledger] = {}
+    while records := await journal.follow(position, limit=RECORDS_SLICE):
+        for record in records:
+            channel = Channel(record.stream)
+            ledger = opened.get(channel)
+            if ledger is None:
+                ledger = opened[channel] = read_model.ledger(channel) or Ledger(channel)
+            _apply(ledger, (record,))
+        count += len(records)
+        position = records[-1].position
+        if len(opened) > OPEN_MAX:
+            _pack(read_model, opened)
+    _pack(read_model, opened)
+    return count, position
+
+
+def _apply(ledger: Ledger, records: Iterable[StoredRecord]) -> None:
+    for record in records:
+        ledger.apply(record.number, *decode_stored(record.body))
+
+
+def _pack(read_model: ReadModel, opened: dict[Channel, Ledger]) -> None:
+    for channel, ledger in opened.items():
+        read_model.keep_idle(channel, ledger.pack())
+        read_model.changed.add(channel)
+    opened.clear()
+
+
+def _set_conflicts(read_model: ReadModel, channel: Channel, conflicts: int) -> None:
+    """Notes have no position, so what was noted after the checkpoint is counted anew."""
+    ledger = read_model.ledger(channel)
+    if ledger is not None and ledger.conflicts != conflicts:
+        ledger.conflicts = conflicts
+        read_model.keep_idle(channel, ledger.pack())
+        read_model.changed.add(channel)
