@@ -70,7 +70,6 @@ class Checkpoints:
             await self.round()
         except JournalError as error:
             log.warning("checkpoint_failed", reason=str(error))
-            self._round_at = trio.current_time()
 
     async def round(self) -> None:
         """Keep every ledger that has changed since the last round, and say that all are kept.

@@ -126,7 +126,7 @@ class Fleet:
         """
         with self._counted():
             part = AwaitedPart(messages, received_at)
-            await self._put(channel, part)
+            await self.post(channel, part)
             return await _replies(part)
 
     async def post(self, channel: Channel, part: Part) -> None:
@@ -135,7 +135,12 @@ class Fleet:
         Waits where the rocket's mailbox is full; raises FleetUnavailable where it is not taken.
         Who posts counts the request with `enter` and `leave`.
         """
-        await self._put(channel, part)
+        if self.post_nowait(channel, part):
+            return
+        try:
+            await self._mailbox(channel).send(part)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise FleetUnavailable("the rocket's actor ended") from error
 
     def post_nowait(self, channel: Channel, part: Part) -> bool:
         """Hand a part over like `post`; False where the mailbox is full."""
@@ -173,7 +178,7 @@ class Fleet:
                 parts = []
                 for channel, mine in rockets[start : start + at_once]:
                     part = AwaitedPart([messages[place] for place in mine], received_at)
-                    await self._put(channel, part)
+                    await self.post(channel, part)
                     parts.append((mine, part))
                 for mine, part in parts:
                     replies |= zip(mine, await _replies(part), strict=True)
@@ -196,15 +201,6 @@ class Fleet:
             yield
         finally:
             self.leave()
-
-    async def _put(self, channel: Channel, part: Part) -> None:
-        """Put a part into the rocket's mailbox; a full one makes the sender wait."""
-        if self.post_nowait(channel, part):
-            return
-        try:
-            await self._mailbox(channel).send(part)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise FleetUnavailable("the rocket's actor ended") from error
 
     def _mailbox(self, channel: Channel) -> trio.MemorySendChannel[Part]:
         """Look the mailbox up, starting the actor where there is none. No checkpoint."""
@@ -334,14 +330,7 @@ async def _replies(part: AwaitedPart) -> Sequence[Reply]:
     try:
         return await part.wait_replies()
     except (JournalError, ActorUnavailable) as error:
-        raise unavailable(error) from error
-
-
-def unavailable(error: Exception) -> Exception:
-    """Say in the fleet's words what a part got in place of replies."""
-    if isinstance(error, JournalError | ActorUnavailable):
-        return FleetUnavailable(str(error))
-    return error
+        raise FleetUnavailable(str(error)) from error
 
 
 @asynccontextmanager

@@ -7,16 +7,14 @@ A ledger that is damaged, in doubt or of other rules is folded from its messages
 round everything is.
 """
 
-from collections.abc import Iterable
-
 import msgspec
 import structlog
 
 from rockets.actors.read_model import ReadModel
-from rockets.actors.rocket_actor import decode_stored
+from rockets.actors.rocket_actor import decode_stored, fold_stored
 from rockets.domain.ledger import RULES, Ledger, is_packed
 from rockets.domain.messages import Channel
-from rockets.journal.base import LedgersDamaged, Position, StoredRecord
+from rockets.journal.base import LedgersDamaged, Position
 from rockets.journal.writer import JournalWriter
 
 log = structlog.get_logger()
@@ -79,14 +77,10 @@ async def _take_ledgers(journal: JournalWriter, read_model: ReadModel) -> tuple[
 
 async def _rebuild(journal: JournalWriter, read_model: ReadModel, channel: Channel) -> None:
     """Fold one rocket from its messages; LedgersDamaged where it has none: the name is wrong."""
-    ledger, following = Ledger(channel), 1
-    while records := await journal.read(channel, following, 2**53 - 1, limit=RECORDS_SLICE):
-        _apply(ledger, records)
-        following = records[-1].number + 1
+    ledger = await fold_stored(journal, channel)
     if not ledger.run_count:
         raise LedgersDamaged(f"the ledger of {channel!r} belongs to another rocket")
-    read_model.keep_idle(channel, ledger.pack())
-    read_model.changed.add(channel)
+    _keep(read_model, ledger)
 
 
 async def _apply_from(
@@ -101,7 +95,7 @@ async def _apply_from(
             ledger = opened.get(channel)
             if ledger is None:
                 ledger = opened[channel] = read_model.ledger(channel) or Ledger(channel)
-            _apply(ledger, (record,))
+            ledger.apply(record.number, *decode_stored(record.body))
         count += len(records)
         position = records[-1].position
         if len(opened) > OPEN_MAX:
@@ -110,16 +104,16 @@ async def _apply_from(
     return count, position
 
 
-def _apply(ledger: Ledger, records: Iterable[StoredRecord]) -> None:
-    for record in records:
-        ledger.apply(record.number, *decode_stored(record.body))
-
-
 def _pack(read_model: ReadModel, opened: dict[Channel, Ledger]) -> None:
-    for channel, ledger in opened.items():
-        read_model.keep_idle(channel, ledger.pack())
-        read_model.changed.add(channel)
+    for ledger in opened.values():
+        _keep(read_model, ledger)
     opened.clear()
+
+
+def _keep(read_model: ReadModel, ledger: Ledger) -> None:
+    """Show a ledger that is not, or not so, in the checkpoint; the next round keeps it."""
+    read_model.keep_idle(ledger.channel, ledger.pack())
+    read_model.changed.add(ledger.channel)
 
 
 def _set_conflicts(read_model: ReadModel, channel: Channel, conflicts: int) -> None:
@@ -127,5 +121,4 @@ def _set_conflicts(read_model: ReadModel, channel: Channel, conflicts: int) -> N
     ledger = read_model.ledger(channel)
     if ledger is not None and ledger.conflicts != conflicts:
         ledger.conflicts = conflicts
-        read_model.keep_idle(channel, ledger.pack())
-        read_model.changed.add(channel)
+        _keep(read_model, ledger)

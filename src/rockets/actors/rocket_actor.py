@@ -16,6 +16,8 @@ import trio
 from rockets.actors.run_budget import RunBudget
 from rockets.domain.ledger import Ledger, Outcome, Verdict
 from rockets.domain.messages import (
+    MESSAGE_NUMBER_MAX,
+    Channel,
     Message,
     MessageInvalid,
     MessageMalformed,
@@ -141,8 +143,7 @@ class RocketActor:
     def fail(self, error: Callable[[], Exception]) -> None:
         """Answer every sender, those in the mailbox included, with an error of its own."""
         while True:
-            for part in self.parts:
-                part.fail(error())
+            self.fail_parts(error)
             try:
                 self.parts = [self.mailbox.receive_nowait()]
             except (trio.WouldBlock, trio.EndOfChannel):
@@ -294,21 +295,24 @@ class RocketActor:
 
     async def _restored(self) -> None:
         """Fold the rocket again from what the journal really holds."""
-        ledger, following = Ledger(self.ledger.channel), 1
+        ledger = await fold_stored(self._journal, self.ledger.channel)
         ledger.conflicts = self.ledger.conflicts
-        while True:
-            records = await self._journal.read(
-                ledger.channel, following, 2**53 - 1, limit=RESTORE_SLICE
-            )
-            for record in records:
-                ledger.apply(record.number, *decode_stored(record.body))
-            if len(records) < RESTORE_SLICE:
-                break
-            following = records[-1].number + 1
         self._budget.change(ledger.gap_count - self.ledger.gap_count)
         self.ledger = ledger
         if ledger.run_count:
             self._publish(ledger)
+
+
+async def fold_stored(journal: JournalWriter, channel: Channel) -> Ledger:
+    """Fold a rocket from all its stored messages, a slice at a time; conflicts are not counted."""
+    ledger, following = Ledger(channel), 1
+    while True:
+        records = await journal.read(channel, following, MESSAGE_NUMBER_MAX, limit=RESTORE_SLICE)
+        for record in records:
+            ledger.apply(record.number, *decode_stored(record.body))
+        if len(records) < RESTORE_SLICE:
+            return ledger
+        following = records[-1].number + 1
 
 
 def decode_stored(body: bytes) -> tuple[Payload, str]:

@@ -21,7 +21,7 @@ import apsw
 import msgspec
 
 from .base import JournalError, Position
-from .sqlite_file import APPLICATION_ID, BUSY_TIMEOUT_MS, sync_directory
+from .sqlite_file import APPLICATION_ID, BUSY_TIMEOUT_MS, last_position, sync_directory
 
 PAGES_PER_STEP = 2_500
 """10 MiB, some 10 ms: short enough to be interrupted between two steps."""
@@ -61,7 +61,7 @@ def backup(
     source, target = Path(source).absolute(), Path(target).absolute()
     with _failing(source, target), ExitStack() as opened:
         original = _open_original(source, opened)
-        head = _head(original)
+        head = last_position(original)
         part = _make_part(target, opened)
         yield from _copy(original, part, pages)
         _sync(part)
@@ -139,14 +139,12 @@ def _verify(part: Path, head: Position) -> None:
         found = copy.execute("PRAGMA quick_check(1)").get
         if found != "ok":
             raise BackupFailed(f"the copy is damaged: {found}")
-        if _head(copy) != head:
-            raise BackupFailed(f"the copy ends at position {_head(copy)}, the source at {head}")
+        if last_position(copy) != head:
+            raise BackupFailed(
+                f"the copy ends at position {last_position(copy)}, the source at {head}"
+            )
 
 
 def _refuse_others(connection: apsw.Connection) -> None:
     if connection.pragma("application_id") != APPLICATION_ID:
         raise BackupFailed("it is not a journal")
-
-
-def _head(connection: apsw.Connection) -> Position:
-    return Position(connection.execute("SELECT ifnull(max(position), 0) FROM records").get)

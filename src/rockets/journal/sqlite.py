@@ -39,7 +39,7 @@ from .base import (
     StoredRecord,
 )
 from .space import RESERVE_BYTES, SpaceReserve, free_bytes
-from .sqlite_file import BUSY_TIMEOUT_MS, WAL_PAGES_MAX, checkpoint, open_file
+from .sqlite_file import BUSY_TIMEOUT_MS, WAL_PAGES_MAX, checkpoint, last_position, open_file
 from .sqlite_notes import checksum
 
 INSERT = (
@@ -97,7 +97,9 @@ class SqliteJournal:
             self._writer.executemany(INSERT, rows)
             added = self._writer.total_changes() - before
             # The connection remembers the last row it added; only an append of nothing new asks.
-            head = Position(self._writer.last_insert_rowid()) if added else _head(self._writer)
+            head = (
+                Position(self._writer.last_insert_rowid()) if added else last_position(self._writer)
+            )
             # All new is the normal case, and then nothing has to be looked up.
             stored = self._look_up(records, head - added) if added < len(records) else {}
             notes_new = sqlite_notes.keep(self._writer, notes, self._note_limits)
@@ -172,7 +174,9 @@ class SqliteJournal:
         """Remove records of a stream, lowest first, in one transaction; returns how many."""
         assert limit >= 0, "SQLite takes a negative limit for none"
         with self._transaction():
-            return sqlite_pruned.prune(self._writer, stream, through, limit, _head(self._writer))
+            return sqlite_pruned.prune(
+                self._writer, stream, through, limit, last_position(self._writer)
+            )
 
     def pruned(self, after: str, *, limit: int) -> list[Pruned]:
         """Return what was pruned of the streams behind a name, in the order of names."""
@@ -183,7 +187,7 @@ class SqliteJournal:
     def head(self) -> Position:
         """Return the position of the last record, 0 when there is none."""
         with self._errors_translated():
-            return _head(self._reader)
+            return last_position(self._reader)
 
     def statistics(self) -> JournalStatistics:
         """Return the figures of this moment; asks only the file system, which takes 10 µs."""
@@ -314,10 +318,6 @@ def _transaction(connection: apsw.Connection) -> Iterator[None]:
         # (sqlite.org/lang_transaction.html, section 3).
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-
-
-def _head(connection: apsw.Connection) -> Position:
-    return Position(connection.execute("SELECT ifnull(max(position), 0) FROM records").get)
 
 
 def _size(path: Path) -> int:

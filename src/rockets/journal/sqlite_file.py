@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from .base import JournalRefused
+from .base import JournalRefused, Position
 
 APPLICATION_ID = 0x524F434B
 """The letters ROCK, at the place in the file header where SQLite keeps it for `file`."""
@@ -159,6 +159,11 @@ def checkpoint(connection: apsw.Connection, mode: str) -> Checkpoint:
     """Copy what the WAL holds into the database, as PRAGMA wal_checkpoint does it."""
     row: Any = connection.execute(f"PRAGMA wal_checkpoint({mode})").get
     return Checkpoint(*row)
+
+
+def last_position(connection: apsw.Connection) -> Position:
+    """Return the position of the last record, 0 when there is none."""
+    return Position(connection.execute("SELECT ifnull(max(position), 0) FROM records").get)
 
 
 @contextmanager

@@ -191,14 +191,15 @@ class JournalWriter:
                 self._held_over = await self._parts_out.receive()
             except trio.EndOfChannel:
                 return False
-        return self._gather_nowait() and await self._gather_company()
+            self._gather_nowait()
+        await self._gather_company()
+        return True
 
-    async def _gather_company(self) -> bool:
+    async def _gather_company(self) -> None:
         """Wait for as many parts as the last batches had, while the loop still brings some.
 
         Who was answered together asks again together, and a lone sender waits for nobody.
         """
-        self._gather_nowait()
         quiet_turns = 0
         while len(self._batch) < max(self._last_parts) and quiet_turns < QUIET_TURNS_MAX:
             before = len(self._batch)
@@ -206,7 +207,6 @@ class JournalWriter:
             self._gather_nowait()
             quiet_turns = quiet_turns + 1 if len(self._batch) == before else 0
         self._last_parts = self._last_parts[1], len(self._batch)
-        return True
 
     def _gather_nowait(self) -> bool:
         """Fill the batch in the order of sending; a part too big for its rest is held over.

@@ -261,11 +261,18 @@ class Connections:
             return
         connection.owes = False
         if then == "close" or self.stopping:
-            self.enter(connection, "closing")
-            connection.send_eof()
+            self.linger(connection)
         else:
             self.enter(connection, "idle")
         connection.tell_paid()
+
+    def linger(self, connection: Connection) -> None:
+        """End this side after the last answer; what comes is dropped until the peer closes.
+
+        The front bounds the bytes, the sweep the time.
+        """
+        self.enter(connection, "closing")
+        connection.send_eof()
 
     def drop(self, connection: Connection) -> None:
         """Take a connection out and close it; its task ends by the closed socket."""

@@ -16,7 +16,7 @@ from email.utils import formatdate
 import msgspec
 import trio
 
-from rockets.actors.fleet import Fleet, FleetUnavailable, unavailable
+from rockets.actors.fleet import Fleet, FleetUnavailable
 from rockets.actors.listing import ListQuery
 from rockets.actors.rocket_actor import Part
 from rockets.domain.messages import (
@@ -198,7 +198,8 @@ class FastLane:
         """Send the answer of an ask."""
         self._leave(ask)
         if ask.error is not None:
-            self._refuse(ask, unavailable(ask.error))
+            # As `Fleet.ask` says it: whatever came in place of replies leaves the message in doubt.
+            self._refuse(ask, FleetUnavailable(str(ask.error)))
             return
         [reply] = ask.replies
         if reply.outcome is None:

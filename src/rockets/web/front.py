@@ -94,9 +94,13 @@ class Front:
         connections.on_unsent = lambda connection: self._hand_over(connection, b"")
         self._fast_answers = self._lent_requests = 0
         self._limits = limits
-        self._reader = RequestReader(connections, rules, limits, send=self._send)
-        if fast_lane is not None:
-            self._reader.hot = fast_lane.hot
+        self._reader = RequestReader(
+            connections,
+            rules,
+            limits,
+            send=self._send,
+            hot=(lambda head: None) if fast_lane is None else fast_lane.hot,
+        )
         self._bodies = BodyBudget(limits.bodies_total_max, small_max=limits.small_body_max)
 
     def statistics(self) -> FrontStatistics:
@@ -248,7 +252,7 @@ class Front:
         if not lent.answered:
             return None  # A reset tells the peer that the answer is not whole.
         if not (lent.keep and keep_alive) or self._connections.stopping:
-            self._linger(connection)
+            self._connections.linger(connection)
             return None
         buffer += lent.rest
         self._connections.enter(connection, "reading" if buffer else "idle")
@@ -286,7 +290,7 @@ class Front:
             headers=error.headers,
         )
         await self._write(connection, head, answer)
-        self._linger(connection)
+        self._connections.linger(connection)
 
     async def _write(
         self, connection: Connection, head: Head | None, answer: problems.Answer
@@ -301,11 +305,6 @@ class Front:
                 await connection.send(data[start : start + SEND_SIZE])
             if scope.cancelled_caught:
                 raise trio.BrokenResourceError("the peer does not read")
-
-    def _linger(self, connection: Connection) -> None:
-        """Half-close; what comes is dropped until the peer closes or the bounds are reached."""
-        self._connections.enter(connection, "closing")
-        connection.send_eof()
 
     def _turn_away(self, sock: socket.socket) -> None:
         """Say 503 if the socket takes it at once, and close: there is no room to wait."""

@@ -4,6 +4,7 @@ Of a stream of lines only the head is read here, and the rest while the first li
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -62,14 +63,15 @@ class RequestReader:
         limits: ReadingLimits,
         *,
         send: Callable[[Connection, bytes], Awaitable[None]],
+        hot: Callable[[Head], Hot | None],
     ) -> None:
+        """`hot` says what the fast lane knows about a head."""
         self._connections = connections
         self._rules = rules
         self._limits = limits
         self._send = send
+        self._hot = hot
         self._known: dict[bytes, tuple[Head | None, Hot | None]] = {}
-        # Says what the fast lane knows about a head.
-        self.hot: Callable[[Head], Hot | None] = lambda head: None
 
     def whole_hot(self, buffer: bytes) -> tuple[Hot, int, int] | None:
         """Find a hot request whose head is known and whose body is here: its start and end.
@@ -106,7 +108,7 @@ class RequestReader:
 
     def _parse_head(self, data: bytes) -> tuple[Head, Hot | None]:
         head = parse_head(data)
-        known = head, self.hot(head)
+        known = head, self._hot(head)
         if len(data) <= KNOWN_HEAD_BYTES_MAX:
             if len(self._known) >= KNOWN_HEADS_MAX:
                 self._known.clear()
@@ -137,16 +139,10 @@ class RequestReader:
     def _stream(
         self, connection: Connection, body: CountedBody | ChunkedBody, start: bytes
     ) -> BodyStream:
-        async def receive() -> bytes:
-            data = await connection.receive()
-            if not data:
-                raise PeerGone
-            return data
-
         return BodyStream(
             start,
             body,
-            receive=receive,
+            receive=partial(_receive_more, connection),
             ended=lambda: self._connections.enter(connection, "busy"),
         )
 
@@ -174,11 +170,16 @@ class RequestReader:
     async def _receive(self, connection: Connection) -> bytes:
         """Receive a piece of the body."""
         with trio.move_on_after(self._limits.body_pause_s):
-            data = await connection.receive()
-            if not data:
-                raise PeerGone
-            return data
+            return await _receive_more(connection)
         raise _too_slow(self._limits.body_pause_s)
+
+
+async def _receive_more(connection: Connection) -> bytes:
+    """Receive more of a request that is not whole yet."""
+    data = await connection.receive()
+    if not data:
+        raise PeerGone
+    return data
 
 
 def _too_slow(seconds: float) -> FramingError:
