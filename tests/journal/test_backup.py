@@ -53,11 +53,6 @@ def run(steps: Iterator[BackupProgress]) -> list[BackupProgress]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
-
-
-@pytest.fixture
 def target(tmp_path: Path) -> Path:
     folder = tmp_path / "copies"
     folder.mkdir()
@@ -65,10 +60,9 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def journal(path: Path) -> Iterator[SqliteJournal]:
-    with closing(SqliteJournal(path)) as opened:
-        fill(opened, 1, 40)
-        yield opened
+def journal(journal: SqliteJournal) -> SqliteJournal:
+    fill(journal, 1, 40)
+    return journal
 
 
 def test_a_copy_is_a_journal_with_everything(journal: SqliteJournal, target: Path) -> None:

@@ -5,7 +5,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -42,17 +42,6 @@ def record(number: int, body: bytes = b"{}") -> Record:
 
 
 NOTE = Note("conflict", "a", 1, b"key", b"body", 11)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[SqliteJournal]:
-    with closing(SqliteJournal(path)) as opened:
-        yield opened
 
 
 def wal_bytes(path: Path) -> int:
@@ -327,19 +316,6 @@ def test_a_full_disk_stores_nothing_and_the_journal_recovers(journal: SqliteJour
     journal._writer.pragma("max_page_count", pages + 99)
     assert journal.append([record(2), record(3, b"x" * 9_000)], [NOTE]).new == (True, True)
     assert numbers(journal) == [1, 2, 3]
-
-
-@pytest.fixture
-def vfs() -> FaultyVfs:
-    return FaultyVfs()
-
-
-@pytest.fixture
-def faulty(path: Path, vfs: FaultyVfs) -> Iterator[SqliteJournal]:
-    opened = SqliteJournal(path, vfs=vfs.name)
-    yield opened
-    vfs.sync_fails = vfs.write_is_full = ""
-    opened.close()
 
 
 @pytest.mark.parametrize(("durability", "syncs"), [("full", [".db-wal"]), ("normal", [])])

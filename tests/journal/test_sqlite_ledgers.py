@@ -1,7 +1,7 @@
 """Ledgers and rounds in the SQLite file: damage is told and never served, errors are as appends."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -27,17 +27,6 @@ LEDGERS = [
 ]
 STORED = [StoredLedger(each.stream, each.data) for each in LEDGERS]
 OLDER, OLD, NEW = (Round(Position(began), "rules 1") for began in (1, 2, 3))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[SqliteJournal]:
-    with closing(SqliteJournal(path)) as opened:
-        yield opened
 
 
 def damage(path: Path, found: bytes, put: bytes) -> None:
@@ -213,19 +202,11 @@ def everything(journal: SqliteJournal) -> tuple[list[StoredLedger], list[Round]]
 
 
 @pytest.fixture
-def vfs() -> FaultyVfs:
-    return FaultyVfs()
-
-
-@pytest.fixture
-def faulty(path: Path, vfs: FaultyVfs) -> Iterator[SqliteJournal]:
-    opened = SqliteJournal(path, vfs=vfs.name)
-    opened.keep_ledgers([LedgerRecord("stream-0", b"before")])
+def faulty(faulty: SqliteJournal) -> SqliteJournal:
+    faulty.keep_ledgers([LedgerRecord("stream-0", b"before")])
     for ended in (OLDER, OLD):
-        opened.end_round(ended)
-    yield opened
-    vfs.sync_fails = vfs.write_is_full = ""
-    opened.close()
+        faulty.end_round(ended)
+    return faulty
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)

@@ -1,6 +1,5 @@
 """Pruning in the SQLite file: what is gone is remembered, and never more is gone than that."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -28,22 +27,9 @@ def positions(journal: SqliteJournal) -> list[int]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
-
-
-@pytest.fixture
-def vfs() -> FaultyVfs:
-    return FaultyVfs()
-
-
-@pytest.fixture
-def journal(path: Path, vfs: FaultyVfs) -> Iterator[SqliteJournal]:
-    opened = SqliteJournal(path, vfs=vfs.name)
-    opened.append([record(stream, number) for number in (1, 2, 3) for stream in "ab"])
-    yield opened
-    vfs.sync_fails = vfs.write_is_full = ""
-    opened.close()
+def journal(faulty: SqliteJournal) -> SqliteJournal:
+    faulty.append([record(stream, number) for number in (1, 2, 3) for stream in "ab"])
+    return faulty
 
 
 def test_a_start_after_everything_was_pruned_uses_no_position_again(path: Path) -> None:
