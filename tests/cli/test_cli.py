@@ -34,6 +34,9 @@ def test_an_unknown_command_is_refused() -> None:
         ("serve", "rockets.cli.launch"),
         ("bench", "quart"),
         ("bench", "rich"),
+        ("export", "quart"),
+        ("import", "quart"),
+        ("backup", "quart"),
     ],
 )
 def test_a_command_does_not_import_what_another_needs(command: str, absent: str) -> None:

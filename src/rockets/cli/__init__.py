@@ -13,6 +13,9 @@ COMMANDS = {
     "launch": "rockets.cli.launch:launch",
     "verify": "rockets.cli.verify:verify",
     "bench": "rockets.cli.bench:bench",
+    "export": "rockets.cli.export:export",
+    "import": "rockets.cli.import_file:import_file",
+    "backup": "rockets.cli.backup:backup",
 }
 
 

@@ -1,0 +1,135 @@
+"""`rockets export`: write every stored message as NDJSON, which `POST /messages` takes again."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from rockets.cli.database import database_option, database_path
+from rockets.cli.interrupts import EXIT_INTERRUPTED, terminated_like_interrupted
+from rockets.cli.progress_line import ProgressLine
+from rockets.cli.stored_records import Page, RecordsDamaged, StoredRecords
+from rockets.cli.whole_file import whole_file
+from rockets.domain.messages import normalize_channel
+from rockets.journal import JournalRefused
+from rockets.settings import SettingsInvalid
+
+EXIT_DAMAGED = 1
+EXIT_IMPOSSIBLE = 2
+EXIT_BROKEN_PIPE = 128 + 13  # as a shell tells it of a program that SIGPIPE has ended
+
+_WHITE_SPACE = b" \t\r\n"
+_BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
+
+
+@click.command()
+@database_option
+@click.option("--channel", "channels", multiple=True, help="Only this rocket; may be repeated.")
+@click.option("--by-rocket", is_flag=True, help="Sort by rocket and message number.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    default="-",
+    help="File to write; it is replaced when all is written.  [default: standard output]",
+)
+def export(database: str | None, channels: Sequence[str], by_rocket: bool, output: Path) -> None:
+    """Write every stored message as NDJSON, one a line, in the order in which they were stored.
+
+    Works beside a running service and gives what was stored at the start. Conflicts and refused
+    bodies are not messages and are left out.
+    Exits with 0 when all is written, 1 when the database is damaged, 2 when something asked for
+    is impossible, and 130 when interrupted.
+    """
+    written = _Written()
+    try:
+        with terminated_like_interrupted():
+            _export(database_path(database), channels, by_rocket, output, written)
+    except KeyboardInterrupt:
+        _end(EXIT_INTERRUPTED, f"interrupted after {written.messages} messages")
+    except RecordsDamaged as damage:
+        where = "were written" if written.part is None else f"are in {written.part}"
+        _end(EXIT_DAMAGED, f"{damage}; {written.messages} messages before that {where}")
+    except BrokenPipeError:
+        sys.exit(EXIT_BROKEN_PIPE)
+    except SettingsInvalid as invalid:
+        _end(EXIT_IMPOSSIBLE, *invalid.problems)
+    except (JournalRefused, OSError, ValueError) as error:
+        _end(EXIT_IMPOSSIBLE, str(error))
+
+
+def _end(code: int, *lines: str) -> None:
+    for line in lines:
+        click.echo(f"rockets export: {line}", err=True)
+    sys.exit(code)
+
+
+class _Written:
+    """What has been written so far, and to which unfinished file."""
+
+    messages = 0
+    part: Path | None = None
+
+
+def _export(
+    database: Path, channels: Sequence[str], by_rocket: bool, output: Path, written: _Written
+) -> None:
+    streams = [_channel(text) for text in channels]
+    with StoredRecords(database) as records:
+        absent = [stream for stream in streams if not records.has(stream)]
+        if absent:
+            raise ValueError(f"{database}: there is no message of {absent[0]}")
+        pages = records.by_stream(streams) if by_rocket else records.by_position(streams)
+        with _open_output(output, database, written) as file, ProgressLine() as progress:
+            for page in pages:
+                file.write(lines(page))
+                file.flush()
+                written.messages += len(page)
+                progress.show(f"{written.messages:,} messages of at most {records.head:,}")
+    place = "" if written.part is None else f" to {output}"
+    click.echo(f"{written.messages} messages exported{place}", err=True)
+
+
+def _channel(text: str) -> str:
+    try:
+        return normalize_channel(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not the name of a rocket") from None
+
+
+def lines(page: Page) -> bytes:
+    """Write records as lines, each as it was sent but for line breaks between its tokens."""
+    return b"".join(_line(record.body) for record in page)
+
+
+def _line(body: bytes) -> bytes:
+    # JSON has no raw line breaks inside of strings, so each that is there is white space.
+    return body.strip(_WHITE_SPACE).translate(_BREAKS_TO_SPACES) + b"\n"
+
+
+@contextmanager
+def _open_output(output: Path, database: Path, written: _Written) -> Iterator[BinaryIO]:
+    if str(output) == "-":
+        try:
+            yield sys.stdout.buffer
+        except OSError:
+            # Python flushes standard output at its end, and would complain once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise
+        return
+    _refuse_output(output, database)
+    with whole_file(output, keep_after=RecordsDamaged) as (file, part):
+        written.part = part
+        yield file
+
+
+def _refuse_output(output: Path, database: Path) -> None:
+    """Refuse to replace what is no export: the database itself, or a device."""
+    ours = [Path(f"{database}{ending}") for ending in ("", "-wal", "-shm", ".lock")]
+    if output.resolve() in [path.resolve() for path in ours]:
+        raise ValueError(f"{output} belongs to the database")
+    if output.exists() and not output.is_file():
+        raise ValueError(f"{output} is not a regular file")
