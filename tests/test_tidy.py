@@ -122,6 +122,7 @@ FOREIGN: Mapping[str, tuple[str, ...]] = {
     "quart_trio": ("rockets.web", "rockets.bench.no_op"),
     "apsw": (
         "rockets.journal",
+        "rockets.actors.rocket_table",  # what long lists are read from, in memory
         "rockets.cli",  # `check` and `backup` look at the file itself
         "rockets.bench.commits",  # commits without the journal around it
         "rockets.bench.machine",  # says which SQLite it brings
@@ -157,6 +158,7 @@ SPAWN_SITES = (
     "src/rockets/actors/fleet.py",  # one task per active rocket
     "src/rockets/actors/checkpoints.py",  # the one task that keeps ledgers
     "src/rockets/actors/rejections.py",  # the one task that keeps refused bodies
+    "src/rockets/actors/rocket_lists.py",  # the one task that brings the lists' table up to date
     "src/rockets/journal/writer.py",  # the one task that commits
     "src/rockets/lending.py",  # Hypercorn's side of a lent request
     "src/rockets/cli/",  # a command is its own root

@@ -24,6 +24,7 @@ from rockets.actors.fleet import Fleet, FleetLimits, open_fleet
 from rockets.actors.history import History
 from rockets.actors.read_model import ReadModel
 from rockets.actors.rejections import open_rejections
+from rockets.actors.rocket_lists import open_rocket_lists
 from rockets.journal import Journal, open_journal
 from rockets.journal.thread import Hop, inline, open_thread
 from rockets.journal.writer import JournalWriter, open_writer
@@ -112,6 +113,8 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         open_checkpoints(writer, read_model, _checkpoint_limits(settings)),
         open_fleet(journal=writer, read_model=read_model, limits=_fleet_limits(settings)) as fleet,
         open_rejections(writer, wall_clock=_microseconds) as rejections,
+        open_thread("rocket lists") as table,
+        open_rocket_lists(read_model, hop=table) as lists,
     ):
         since = datetime.now(UTC).isoformat(timespec="seconds")
         connections = Connections(
@@ -124,6 +127,7 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         )
         app = create_app(
             fleet=fleet,
+            lists=lists,
             history=History(writer, read_model),
             rejections=rejections,
             anomalies=Anomalies(writer, read_model),

@@ -28,3 +28,15 @@ def test_a_rocket_is_shown_as_published_and_anew_after_a_change() -> None:
 
 def test_an_unknown_rocket_is_none() -> None:
     assert ReadModel().rocket(Channel("r")) is None
+
+
+def test_what_changes_is_noted_for_the_lists_once_they_want_it() -> None:
+    model, ledger = ReadModel(), Ledger(Channel("r"))
+    model.publish(ledger)
+    assert model.unlisted is None
+
+    model.unlisted = set()
+    model.publish(ledger)
+    model.retire(Channel("r"))
+
+    assert model.unlisted == {"r"} == set(model.channels())

@@ -11,7 +11,9 @@ from rockets.actors.anomalies import Anomalies
 from rockets.actors.fleet import Fleet, FleetLimits
 from rockets.actors.history import History
 from rockets.actors.rejections import Rejections, open_rejections
+from rockets.actors.rocket_lists import EXACT_MAX, RocketLists, open_rocket_lists
 from rockets.journal.base import Journal
+from rockets.journal.thread import inline
 from rockets.lending import lender
 from rockets.web.app import create_app
 from rockets.web.batch import BatchBodies
@@ -30,9 +32,10 @@ def clock() -> int:
     return 7
 
 
-def _app(fleet: Fleet, rejections: Rejections, health: Health) -> QuartTrio:
+def _app(fleet: Fleet, lists: RocketLists, rejections: Rejections, health: Health) -> QuartTrio:
     return create_app(
         fleet=fleet,
+        lists=lists,
         history=History(fleet._journal, fleet.read_model),
         rejections=rejections,
         anomalies=Anomalies(fleet._journal, fleet.read_model),
@@ -46,14 +49,22 @@ def _app(fleet: Fleet, rejections: Rejections, health: Health) -> QuartTrio:
 
 @asynccontextmanager
 async def running_app(
-    journal: Journal | None = None, *, gate: Gate | None = None, health: Health = HEALTH
+    journal: Journal | None = None,
+    *,
+    gate: Gate | None = None,
+    health: Health = HEALTH,
+    exact_max: int = EXACT_MAX,
 ) -> AsyncIterator[TestClientProtocol]:
-    """Give a client of the application; a gate holds its commits back."""
+    """Give a client of the application; a gate holds its commits back.
+
+    With more than `exact_max` rockets lists are read from the table.
+    """
     async with (
         running_fleet(journal, gate=gate) as fleet,
         open_rejections(fleet._journal, wall_clock=clock) as rejections,
+        open_rocket_lists(fleet.read_model, hop=inline, exact_max=exact_max) as lists,
     ):
-        yield _app(fleet, rejections, health).test_client()
+        yield _app(fleet, lists, rejections, health).test_client()
 
 
 class Service:
@@ -79,6 +90,7 @@ async def running_service(
     async with (
         running_fleet(journal, gate=gate, limits=limits) as fleet,
         open_rejections(fleet._journal, wall_clock=clock) as rejections,
+        open_rocket_lists(fleet.read_model, hop=inline) as lists,
     ):
         connections = Register()
         lane = FastLane(
@@ -90,7 +102,9 @@ async def running_service(
         )
         front = Front(
             connections=connections,
-            lend=lender(_app(fleet, rejections, HEALTH), send_timeout_s=bounds.send_timeout_s),
+            lend=lender(
+                _app(fleet, lists, rejections, HEALTH), send_timeout_s=bounds.send_timeout_s
+            ),
             rules=BatchBodies(intake.message_max, intake.batch_max),
             limits=bounds,
             fast_lane=lane if fast_lane else None,

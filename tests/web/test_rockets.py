@@ -1,4 +1,4 @@
-"""`GET /rockets/{channel}`: now, settled, and as it was."""
+"""`GET /rockets` of many rockets; `GET /rockets/{channel}`: now, settled, and as it was."""
 
 import pytest
 
@@ -112,3 +112,44 @@ async def test_a_wrong_parameter_is_400_and_says_what_is_allowed(query: str, det
 
     assert (response.status_code, problem["type"]) == (400, "/problems/bad-parameter")
     assert detail in problem["detail"]
+
+
+@pytest.mark.parametrize("exact_max", [5, 4])
+async def test_a_list_of_many_rockets_says_its_age_and_is_the_same(exact_max: int) -> None:
+    seen, target = [], "/rockets?sort=-speed&limit=2"
+    async with running_app(exact_max=exact_max) as client:
+        for number in range(5):
+            await send(client, body(f"r{number}", 1, "RocketLaunched"))
+            await send(client, body(f"r{number}", 2, by=number))
+        cursor = ""
+        while cursor is not None:
+            response = await client.get(target + cursor)
+            page = await response.get_json()
+            seen += [rocket["speed"] for rocket in page["rockets"]]
+            assert page["total"] == 5
+            assert ("Age-Ms" in response.headers) is (exact_max < 5)
+            assert int(response.headers.get("Age-Ms", 0)) >= 0
+            cursor = page["next"] and f"&cursor={page['next']}"
+
+    assert seen == [504, 503, 502, 501, 500]
+
+
+async def test_a_long_list_that_the_client_has_is_304_with_its_age() -> None:
+    async with running_app(exact_max=0) as client:
+        await send(client, *HISTORY)
+        tag = (await client.get("/rockets")).headers["ETag"]
+        response = await client.get("/rockets", headers={"If-None-Match": tag})
+
+    assert response.status_code == 304
+    assert "Age-Ms" in response.headers
+
+
+@pytest.mark.parametrize(
+    "query", ["type=%00", "type=%ED%A0%80", "mission=%F0%9F%9A%80", "type=A%27"]
+)
+async def test_a_long_list_can_be_filtered_by_any_text(query: str) -> None:
+    async with running_app(exact_max=0) as client:
+        await send(client, *HISTORY)
+        response = await client.get(f"/rockets?{query}")
+
+        assert (await response.get_json())["total"] == 0

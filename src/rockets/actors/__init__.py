@@ -5,6 +5,8 @@
 - `run_budget`: counts the runs behind a gap of all rockets.
 - `read_model`: what readers see.
 - `listing`: lists of rockets, filtered, sorted and paged.
+- `rocket_lists`: answers them, however many rockets there are.
+- `rocket_table`, `table_query`: what long lists are read from, and how.
 - `fleet_summary`: the whole fleet in numbers.
 - `history`: the stored messages of one rocket, and the rocket as it was.
 - `anomalies`: messages that changed nothing, and conflicts.

@@ -6,6 +6,7 @@ Nulls come last in both directions; ties go by channel upwards.
 """
 
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Literal, get_args
 
 import msgspec
@@ -86,11 +87,11 @@ _VALUES: dict[SortKey, Callable[[Rocket], SortValue]] = {
 
 def list_page(rockets: Iterable[Rocket], query: ListQuery) -> Page:
     """Filter, sort and cut; the rockets must be in the query's view already."""
-    matching = sort_rockets((rocket for rocket in rockets if _matches(rocket, query)), query.sort)
+    matching = sort_rockets((rocket for rocket in rockets if matches(rocket, query)), query.sort)
     page = matching
     if query.after is not None:
         cursor = query.after
-        page = [rocket for rocket in matching if _is_behind(rocket, cursor, query.sort)]
+        page = [rocket for rocket in matching if is_behind(rocket, cursor, query.sort)]
     more = len(page) > query.limit
     page = page[: query.limit]
     return Page(len(matching), page, _cursor(page[-1], query.sort) if more else None)
@@ -101,15 +102,17 @@ def sort_rockets(rockets: Iterable[Rocket], sort: tuple[SortBy, ...]) -> list[Ro
     ordered = sorted(rockets, key=lambda rocket: rocket.channel)
     for by in reversed(sort):
         value = _VALUES[by.key]
-        filled = [rocket for rocket in ordered if value(rocket) is not None]
-        empty = [rocket for rocket in ordered if value(rocket) is None]
+        placed = [(value(rocket), rocket) for rocket in ordered]
+        filled = [pair for pair in placed if pair[0] is not None]
         # Python's sort is stable, also reversed, so equal values keep the order of later keys.
-        filled.sort(key=value, reverse=by.descending)  # type: ignore[arg-type]  # none is None
-        ordered = filled + empty
+        filled.sort(key=itemgetter(0), reverse=by.descending)
+        ordered = [rocket for _, rocket in filled]
+        ordered += [rocket for there, rocket in placed if there is None]
     return ordered
 
 
-def _matches(rocket: Rocket, query: ListQuery) -> bool:
+def matches(rocket: Rocket, query: ListQuery) -> bool:
+    """Say whether a rocket passes the filters of a query."""
     speed = rocket.speed
     return (
         (not query.types or rocket.type in query.types)
@@ -122,11 +125,20 @@ def _matches(rocket: Rocket, query: ListQuery) -> bool:
     )
 
 
+def is_on_page(rocket: Rocket, query: ListQuery, following: Cursor | None) -> bool:
+    """Say whether a rocket matches and lies between the two cursors of a page."""
+    return (
+        matches(rocket, query)
+        and (query.after is None or is_behind(rocket, query.after, query.sort))
+        and (following is None or not is_behind(rocket, following, query.sort))
+    )
+
+
 def _cursor(rocket: Rocket, sort: tuple[SortBy, ...]) -> Cursor:
     return Cursor(tuple(_VALUES[by.key](rocket) for by in sort), rocket.channel)
 
 
-def _is_behind(rocket: Rocket, cursor: Cursor, sort: tuple[SortBy, ...]) -> bool:
+def is_behind(rocket: Rocket, cursor: Cursor, sort: tuple[SortBy, ...]) -> bool:
     """Say whether a rocket sorts behind the cursor."""
     for by, there in zip(sort, cursor.values, strict=True):
         here = _VALUES[by.key](rocket)

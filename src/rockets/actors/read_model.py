@@ -33,6 +33,8 @@ class ReadModel:
         self.recovered_through = Position(0)
         # Rockets whose actor has crashed: what is shown may miss what the journal holds.
         self.doubtful: set[Channel] = set()
+        # What has changed since the table of the lists was brought up to date, once there is one.
+        self.unlisted: set[Channel] | None = None
 
     def __len__(self) -> int:
         return len(self._live) + len(self._idle)
@@ -43,6 +45,8 @@ class ReadModel:
         self.version += 1
         self._live[channel] = ledger
         self.changed.add(channel)
+        if self.unlisted is not None:
+            self.unlisted.add(channel)
         for shown in self._shown.values():
             shown.pop(channel, None)
 
@@ -98,12 +102,16 @@ class ReadModel:
         record = self._idle.get(channel)
         return self._live.get(channel) if record is None else Ledger.unpack(channel, record)
 
+    def channels(self) -> list[Channel]:
+        """Give the channels of all rockets there are now."""
+        return [*self._live, *self._idle]
+
     def ledgers(self) -> Iterator[Ledger]:
         """Give the published ledgers of all rockets there are now, to a reader that takes its time.
 
         Each is as it is when its turn comes.
         """
-        for channel in (*self._live, *self._idle):
+        for channel in self.channels():
             ledger = self.ledger(channel)
             assert ledger is not None, "a published rocket stays published"
             yield ledger
@@ -123,5 +131,5 @@ class ReadModel:
 
     def page(self, query: ListQuery) -> Page:
         """List rockets; the order and the cursor are explained in `listing`."""
-        rockets = (self.rocket(channel, query.view) for channel in (*self._live, *self._idle))
+        rockets = (self.rocket(channel, query.view) for channel in self.channels())
         return list_page((rocket for rocket in rockets if rocket is not None), query)

@@ -15,7 +15,7 @@ import msgspec
 
 from rockets.domain.effect import NOTHING, Effect, combine, effect_of, rocket_after
 from rockets.domain.messages import Channel, Message, Payload
-from rockets.domain.rocket import Rocket, View, sequence_of
+from rockets.domain.rocket import Rocket, View, sequence_of, unbroken_sequence
 
 RULES = 1
 """Names the rules by which a packed ledger was made, 1 to 255. Whoever changes what messages do to
@@ -190,16 +190,20 @@ class Ledger:
 
     def rocket(self, view: View) -> Rocket:
         """Show the rocket; `latest` combines all runs, so it costs about 1 µs for each gap."""
-        settled = self._effects[0] if self.settled_through else NOTHING
-        effect, last = settled, self.settled_through
-        if view == "latest" and self._starts:
-            effect = self._effects[0]
-            for following in self._effects[1:]:
-                effect = combine(effect, following)
-            last = self._ends[-1]
+        last = self.settled_through
+        effect = settled = self._effects[0] if last else NOTHING
+        if len(self._starts) == 1 and last:
+            sequence = unbroken_sequence(last)
+        else:
+            sequence = sequence_of(zip(self._starts, self._ends, strict=True))
+            if view == "latest" and self._starts:
+                effect = self._effects[0]
+                for following in self._effects[1:]:
+                    effect = combine(effect, following)
+                last = self._ends[-1]
         return msgspec.structs.replace(
             rocket_after(self.channel, effect),
             last_message_number=last,
             anomalies=settled.anomalies_unlaunched + self.conflicts,
-            sequence=sequence_of(zip(self._starts, self._ends, strict=True)),
+            sequence=sequence,
         )

@@ -159,6 +159,11 @@ def sequence_of(runs: Iterable[tuple[int, int]]) -> Sequence:
     return Sequence(settled, received, missing_count, tuple(missing), missing_count == 0)
 
 
+def unbroken_sequence(last: int) -> Sequence:
+    """Describe the stored numbers 1 to `last`, as `sequence_of` does."""
+    return Sequence(last, last)
+
+
 def runs_of(ordered: list[int]) -> list[tuple[int, int]]:
     """Join ascending numbers into inclusive runs."""
     runs: list[tuple[int, int]] = []

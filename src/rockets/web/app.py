@@ -14,6 +14,7 @@ from rockets.actors.anomalies import Anomalies
 from rockets.actors.fleet import Fleet
 from rockets.actors.history import History
 from rockets.actors.rejections import Rejections
+from rockets.actors.rocket_lists import RocketLists
 from rockets.web import fleet as fleet_routes
 from rockets.web import history as history_routes
 from rockets.web import (
@@ -45,6 +46,7 @@ _BY_STATUS: dict[int, ProblemName] = {
 def create_app(
     *,
     fleet: Fleet,
+    lists: RocketLists,
     history: History,
     rejections: Rejections,
     anomalies: Anomalies,
@@ -83,7 +85,7 @@ def create_app(
         app, rejections=rejections, anomalies=anomalies, answer_message=intake.answer_message
     )
     fleet_routes.add_routes(app, read_model=fleet.read_model, rejections=rejections)
-    rockets.add_routes(app, read_model=fleet.read_model, history=history)
+    rockets.add_routes(app, read_model=fleet.read_model, lists=lists, history=history)
     history_routes.add_routes(app, history=history)
     operations.add_routes(app, health=health)
     openapi.add_routes(app)

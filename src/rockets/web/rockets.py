@@ -8,6 +8,7 @@ from quart_trio import QuartTrio
 
 from rockets.actors.history import History
 from rockets.actors.read_model import ReadModel
+from rockets.actors.rocket_lists import RocketLists
 from rockets.domain.message_time import TIME
 from rockets.domain.messages import MESSAGE_NUMBER_MAX, Channel, instant, normalize_channel
 from rockets.web.conditional import json_response
@@ -16,13 +17,19 @@ from rockets.web.problems import Refusal
 from rockets.web.rocket_list import rocket_list
 
 
-def add_routes(app: QuartTrio, *, read_model: ReadModel, history: History) -> None:
+def add_routes(
+    app: QuartTrio, *, read_model: ReadModel, lists: RocketLists, history: History
+) -> None:
     """Mount the routes."""
 
     @app.get("/rockets")
     async def list_rockets() -> Response:
         query = list_query(request.args.to_dict(flat=False))
-        return json_response(rocket_list(read_model.page(query), query.sort))
+        listed = await lists.page(query)
+        response = json_response(rocket_list(listed.page, query.sort))
+        if listed.age_ms is not None:
+            response.headers["Age-Ms"] = str(listed.age_ms)
+        return response
 
     @app.get("/rockets/<channel>")
     async def get_rocket(channel: str) -> Response:

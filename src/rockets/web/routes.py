@@ -35,6 +35,10 @@ HEADERS: Mapping[str, tuple[Kind, str]] = {
     "Rockets-Settled": (Annotated[int, Meta(ge=0)], "The highest number with no gap before it."),
     "Preference-Applied": (Literal["return=representation"], "The preference that was followed."),
     "Retry-After": (Annotated[int, Meta(ge=0)], "Seconds to wait before sending it again."),
+    "Age-Ms": (
+        Annotated[int, Meta(ge=0)],
+        "How old the list may be, in milliseconds, where there are more than 10,000 rockets.",
+    ),
     "ETag": (str, "A hash of the body; If-None-Match with it gives 304."),
 }
 
@@ -143,9 +147,20 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/rockets",
         "List rockets",
-        description="Sorted, filtered and paged; `total` counts what matches.",
+        description=(
+            "Sorted, filtered and paged; `total` counts what matches. "
+            "Exact up to 10,000 rockets; above, `Age-Ms` says how old the list may be."
+        ),
         parameters=_LIST,
-        answers=(Answer(200, "One page.", {JSON: RocketList}, headers=("ETag",)),),
+        answers=(
+            Answer(
+                200,
+                "One page.",
+                {JSON: RocketList},
+                headers=("ETag",),
+                headers_maybe=("Age-Ms",),
+            ),
+        ),
         problems=("bad-parameter",),
     ),
     Route(
