@@ -38,6 +38,6 @@ def test_a_long_wal_is_copied_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_every_row_differs() -> None:
-    rows = list(islice(commits._rows(), 100))
+    rows = list(islice(commits._rows(messages()), 100))
 
     assert len({(channel, number) for channel, number, *_ in rows}) == 100

@@ -56,6 +56,29 @@ async def test_a_stall_of_the_server_is_in_all_that_was_due_meanwhile() -> None:
     assert outcome.details["latenessP99Ms"] < 100
 
 
+@pytest.mark.slow
+async def test_only_every_so_many_requests_count_and_all_are_waited_for() -> None:
+    slow = {sent.body for index, sent in enumerate(islice(messages(), 60)) if index % 10 == 1}
+
+    def answer(_target: str, body: bytes) -> bytes:
+        if body in slow:
+            time.sleep(0.01)
+        return NO_CONTENT
+
+    requests = [request(sent.body) for sent in islice(messages(), 60)]
+    # So far apart that a slow answer is over before the next request is due.
+    counted = OpenLoop(requests, rate=50, every=10)
+    async with open_tiny_server(answer) as server:
+        outcome = await trio.to_thread.run_sync(
+            lambda: counted.run(port=server.port, connections=4)
+        )
+
+    assert outcome.details["requests"] == len(server.bodies) == 60
+    assert len(counted._latencies) == 6
+    assert outcome.p50_ms is not None
+    assert outcome.p50_ms < 10
+
+
 @pytest.mark.parametrize(
     ("reply", "words"),
     [

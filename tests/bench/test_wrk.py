@@ -67,8 +67,16 @@ def test_without_answers_there_is_no_figure(output: str, words: str) -> None:
 
 
 async def run_wrk(load: Load, answer: Callable[[], bytes]) -> tuple[TinyServer, str]:
-    """Run wrk until the server has seen enough; gives what that saw and what wrk says."""
+    """Run wrk with a load, as `run_command` does."""
     assert WRK is not None
+    wrk = WRK
+    return await run_command(lambda url: command(wrk, load, url, seconds=5), answer)
+
+
+async def run_command(
+    make: Callable[[str], list[str]], answer: Callable[[], bytes]
+) -> tuple[TinyServer, str]:
+    """Run wrk until the server has seen enough; gives what that saw and what wrk says."""
     seen = trio.Event()
 
     def noted(_target: str, _body: bytes) -> bytes:
@@ -77,7 +85,7 @@ async def run_wrk(load: Load, answer: Callable[[], bytes]) -> tuple[TinyServer, 
         return answer()
 
     async with open_tiny_server(noted) as server:
-        run = command(WRK, load, server.url.removesuffix("/messages"), seconds=5)
+        run = make(server.url.removesuffix("/messages"))
         process = await trio.lowlevel.open_process(run, stdout=subprocess.PIPE)
         try:
             with trio.fail_after(10):

@@ -34,6 +34,8 @@ def test_an_unknown_command_is_refused() -> None:
         ("serve", "rockets.cli.launch"),
         ("bench", "quart"),
         ("bench", "rich"),
+        ("bench-scale", "quart"),
+        ("bench-scale", "rich"),
         ("export", "quart"),
         ("import", "quart"),
         ("backup", "quart"),

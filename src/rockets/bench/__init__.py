@@ -9,5 +9,12 @@
 - `rounds`: runs them; `verdict`: compares; `report`: tells; `page`: writes it into the docs.
 - `machine`: on what it ran.
 
+One instance with a million rockets (`rockets bench-scale`) has modules of its own:
+
+- `scale_march`: the messages of a large fleet; `scale_sender` sends them, in batches or singly.
+- `scale_stand`: servers on databases that stay; `scale_shelf`: loaded databases.
+- `scale_rates`, `scale_bounds`: the cases; `scale_hot`: the load of one of them, a process.
+- `scale_cases`: the table; `scale_found`: compares; `scale_report`: tells.
+
 Figures of different machines say little; ratios to a reference of the same run say much.
 """

@@ -7,7 +7,7 @@ Rows are made while the clock stands still.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Literal
 import apsw
 import msgspec
 
-from rockets.bench.bodies import messages
+from rockets.bench.bodies import Sent, messages
 from rockets.bench.outcome import Outcome, percentile, tell
+from rockets.bench.scale_march import March
 from rockets.journal.sqlite import INSERT
 from rockets.journal.sqlite_file import (
     BUSY_TIMEOUT_MS,
@@ -35,12 +36,17 @@ RECEIVED_AT = 1_643_827_145_000_000
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Which file, how safe, for how long, and how many rows make one transaction."""
+    """Which file, how safe, for how long, and how many rows make one transaction.
+
+    With a march it ends after `march_rows` of it, and else has the messages of `bodies`.
+    """
 
     database: str
     durability: Literal["full", "normal"]
     seconds: float
     rows_per_commit: int
+    march: March | None = None
+    march_rows: int = 0
 
 
 class _Committer:
@@ -75,7 +81,9 @@ def measure(plan: Plan) -> Outcome:
     The rate is of rows, and of the time spent in commits and checkpoints; the percentiles are
     of commits alone.
     """
-    source = _rows()
+    march = plan.march
+    source = _rows(messages() if march is None else march.messages(plan.march_rows))
+    row_count = 0
     latencies: list[float] = []
     maintained_s = 0.0
     with ExitStack() as opened:
@@ -83,25 +91,25 @@ def measure(plan: Plan) -> Outcome:
         file = open_file(path, plan.durability, BUSY_TIMEOUT_MS, None, opened)
         committer = _Committer(file.writer)
         end = perf_counter() + plan.seconds
-        while perf_counter() < end:
-            rows = list(islice(source, plan.rows_per_commit))
+        while perf_counter() < end and (rows := list(islice(source, plan.rows_per_commit))):
             begun = perf_counter()
             committer.commit(rows)
             committed = perf_counter()
             committer.maintain()
             maintained_s += perf_counter() - committed
             latencies.append(committed - begun)
+            row_count += len(rows)
     latencies.sort()
     return Outcome(
-        rate=len(latencies) * plan.rows_per_commit / (sum(latencies) + maintained_s),
+        rate=row_count / (sum(latencies) + maintained_s),
         p50_ms=percentile(latencies, 0.5) * 1000,
         p99_ms=percentile(latencies, 0.99) * 1000,
-        details={"commits": len(latencies)},
+        details={"commits": len(latencies), "rows": row_count},
     )
 
 
-def _rows() -> Iterator[Row]:
-    for index, sent in enumerate(messages()):
+def _rows(sources: Iterable[Sent]) -> Iterator[Row]:
+    for index, sent in enumerate(sources):
         mark = checksum(sent.channel, sent.number, sent.body)
         yield sent.channel, sent.number, sent.body, RECEIVED_AT + index, mark
 

@@ -34,12 +34,31 @@ class Machine(msgspec.Struct, frozen=True, rename="camel"):
     file_system: str
     versions: dict[str, str]
 
+    def sentences(self) -> list[str]:
+        """Say what it was measured on."""
+        versions = (f"{name} {number}" for name, number in self.versions.items())
+        return [
+            f"Machine: {self.cpu}, {self.cores} cores, {self.kernel}, databases on "
+            f"{self.file_system}.",
+            f"Versions: {', '.join(versions)}, Python {self.python}.",
+        ]
 
-def look(directory: Path, *, cores: Cores, wrk: str) -> Machine:
+    def doubts(self) -> list[str]:
+        """Say what makes figures of this machine worth less."""
+        said = []
+        if self.shares_core:
+            said.append("There was one core only: server and load took it from each other.")
+        if self.file_system == "tmpfs":
+            said.append("The databases were in memory: `full` cost no more than `normal`.")
+        return said
+
+
+def look(directory: Path, *, cores: Cores, wrk: str | None) -> Machine:
     """Collect the facts; databases are in the directory."""
     versions = {package: version(package) for package in PACKAGES}
     versions["sqlite"] = apsw.sqlite_lib_version()
-    versions["wrk"] = _wrk_version(wrk)
+    if wrk is not None:
+        versions["wrk"] = _wrk_version(wrk)
     return Machine(
         cpu=_cpu_model(Path("/proc/cpuinfo")),
         cores=len(os.sched_getaffinity(0)),

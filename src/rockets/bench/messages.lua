@@ -4,6 +4,9 @@
 --
 -- KIND names one of the senders below.
 -- LAUNCHED and INCREASED are bodies in which channel, number and time are filled in.
+-- For "scattered" four figures follow instead of channels: how many rockets there are, how far
+-- apart two are that follow each other, how many messages each has, and how many of the march
+-- have been sent.
 -- It works with one thread only: a script's variables exist once in each thread.
 
 local channels = {}
@@ -46,8 +49,22 @@ local function next_message()
   return post(string.format(template, channels[index % #channels + 1], number + 1, time(index)))
 end
 
+-- The same messages as rockets.bench.scale_march.March.
+local function next_scattered()
+  local rockets, stride = tonumber(channels[1]), tonumber(channels[2])
+  local index = tonumber(channels[4]) + posts
+  local rocket = index % rockets * stride % rockets
+  local number = tonumber(channels[3]) + 1 + math.floor(index / rockets)
+  local channel = string.format(
+    "%08x-5ca1-4e00-8000-%012x", rocket * 2654435761 % 4294967296, rocket)
+  local template = number == 1 and launched or increased
+  return post(string.format(
+    template, channel, number, math.floor(number / 100000) % 60, number % 100000, rocket))
+end
+
 local senders = {
   distinct = next_message,
+  scattered = next_scattered,
   same = function() return post(string.format(launched, channels[1], 1, time(0))) end,
   new = function() return post(string.format(launched, new_channel(), 1, time(posts))) end,
   -- The GET is one that only the application behind the fast lane can answer.

@@ -44,7 +44,7 @@ class Plan(msgspec.Struct, frozen=True):
     connections: int
 
 
-class _Connection:
+class Connection:
     """One connection: when what it carries was due, and since when it carries nothing."""
 
     def __init__(self, port: int) -> None:
@@ -52,9 +52,11 @@ class _Connection:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
         self.due = self.free_since = 0.0
+        self.index = 0
         self.received = b""
 
     def send(self, content: bytes) -> None:
+        """Write a whole request; nothing may be under way."""
         if self.sock.send(content) != len(content):
             raise MeasurementFailed("a request did not fit into an empty socket")
 
@@ -76,14 +78,19 @@ class _Connection:
 
 
 class OpenLoop:
-    """Sends requests when they are due, each on a connection that waits for no answer."""
+    """Sends requests when they are due, each on a connection that waits for no answer.
 
-    def __init__(self, requests: Sequence[bytes], *, rate: float) -> None:
+    Only the latency of each `every`-th request counts, from the first on.
+    """
+
+    def __init__(self, requests: Sequence[bytes], *, rate: float, every: int = 1) -> None:
         self._requests = requests
+        self._every = every
+        self._answered = 0
         self._interval_s = 1 / rate
         self._next = 0
         self._start = 0.0
-        self._idle: deque[_Connection] = deque()
+        self._idle: deque[Connection] = deque()
         self._latencies: list[float] = []
         self._lateness: list[float] = []
         self._waited = 0
@@ -94,14 +101,14 @@ class OpenLoop:
             poller = opened.enter_context(select.epoll())
             by_descriptor = {}
             for _ in range(connections):
-                connection = _Connection(port)
+                connection = Connection(port)
                 opened.callback(connection.sock.close)
                 poller.register(connection.sock, select.EPOLLIN)
                 by_descriptor[connection.sock.fileno()] = connection
             self._idle.extend(by_descriptor.values())
             self._start = perf_counter() + LEAD_S
             deadline = self._due(len(self._requests)) + DRAIN_S
-            while (missing := len(self._requests) - len(self._latencies)) > 0:
+            while (missing := len(self._requests) - self._answered) > 0:
                 self._send_due()
                 for descriptor, _ in poller.poll(self._sleep_s()):
                     self._receive(by_descriptor[descriptor])
@@ -123,13 +130,16 @@ class OpenLoop:
             self._lateness.append(now - max(due, connection.free_since))
             self._waited += connection.free_since > due
             connection.due = due
+            connection.index = self._next
             connection.send(self._requests[self._next])
             self._next += 1
 
-    def _receive(self, connection: _Connection) -> None:
+    def _receive(self, connection: Connection) -> None:
         if connection.receive():
             connection.free_since = now = perf_counter()
-            self._latencies.append(now - connection.due)
+            self._answered += 1
+            if connection.index % self._every == 0:
+                self._latencies.append(now - connection.due)
             self._idle.append(connection)
 
     def _sleep_s(self) -> float:
@@ -140,13 +150,13 @@ class OpenLoop:
     def _outcome(self, elapsed_s: float) -> Outcome:
         latencies, lateness = sorted(self._latencies), sorted(self._lateness)
         return Outcome(
-            rate=len(latencies) / elapsed_s,
+            rate=self._answered / elapsed_s,
             p50_ms=percentile(latencies, 0.5) * 1000,
             p99_ms=percentile(latencies, 0.99) * 1000,
             details={
                 "maxMs": latencies[-1] * 1000,
                 "latenessP99Ms": percentile(lateness, 0.99) * 1000,
-                "requests": len(latencies),
+                "requests": self._answered,
                 "waitedForAConnection": self._waited,
             },
         )

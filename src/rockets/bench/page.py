@@ -19,11 +19,16 @@ class PageUnmarked(Exception):
 
 def fill(page: str, report: Report) -> str:
     """Return the page with the figures of this run; PageUnmarked without a place for them."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise PageUnmarked(f"has no section from {BEGIN!r} to {END!r}")
-    return f"{before}{BEGIN}\n\n{section(report)}\n{END}{after}"
+    return put(page, BEGIN, END, section(report))
+
+
+def put(page: str, begin: str, end: str, text: str) -> str:
+    """Return the page with this text between two markers; PageUnmarked where one is missing."""
+    before, found, rest = page.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise PageUnmarked(f"has no section from {begin!r} to {end!r}")
+    return f"{before}{begin}\n\n{text}\n{end}{after}"
 
 
 def section(report: Report) -> str:
@@ -31,17 +36,18 @@ def section(report: Report) -> str:
     loads = [(verdict.case, CASES[verdict.case].load) for verdict in report.verdicts]
     parts = [
         "\n".join(circumstances(report)),
-        _table(HEADINGS, map(cells, report.verdicts)),
+        table(HEADINGS, map(cells, report.verdicts)),
         "\n".join(f"- {remark}" for remark in remarks(report.verdicts)),
         "The cases:",
-        _table(("case", "load"), loads),
+        table(("case", "load"), loads),
         "The references of the same run:",
-        _table(REFERENCE_HEADINGS, reference_rows(report)),
+        table(REFERENCE_HEADINGS, reference_rows(report)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
     lines = [_line(headings), _line(["---"] * len(headings)), *map(_line, rows)]
     return "\n".join(lines)
 

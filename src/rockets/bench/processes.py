@@ -114,13 +114,13 @@ def finish(command: Sequence[str], *, core: int, log: Path, limit_s: float) -> s
     return output.decode()
 
 
-def read_line(process: subprocess.Popen[bytes], log: Path) -> str:
+def read_line(process: subprocess.Popen[bytes], log: Path, *, limit_s: float | None = None) -> str:
     """Read the first line a process prints; MeasurementFailed when it ends, or is silent, before.
 
     It must print no second one at once, which would be lost.
     """
     assert process.stdout is not None, "running() makes it a pipe"
-    deadline = monotonic() + START_S
+    deadline = monotonic() + (START_S if limit_s is None else limit_s)
     line = b""
     while not line.endswith(b"\n"):
         ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - monotonic()))

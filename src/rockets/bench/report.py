@@ -73,11 +73,7 @@ def circumstances(report: Report) -> list[str]:
     sentences = [
         f"Measured on {report.started:%Y-%m-%d} with `{report.command}`; "
         "every figure is the median over the rounds.",
-        f"Machine: {machine.cpu}, {machine.cores} cores, {machine.kernel}, databases on "
-        f"{machine.file_system}.",
-        "Versions: "
-        + ", ".join(f"{name} {number}" for name, number in machine.versions.items())
-        + f", Python {machine.python}.",
+        *machine.sentences(),
     ]
     if report.rounds == 1:
         sentences.append("One round only: nothing is known about how far such figures scatter.")
@@ -86,11 +82,7 @@ def circumstances(report: Report) -> list[str]:
             f"From round to round a rate differed by {median(spreads):.0%} in the middle of all "
             f"measurements and by {max(spreads):.0%} at most."
         )
-    if machine.shares_core:
-        sentences.append("There was one core only: server and load took it from each other.")
-    if machine.file_system == "tmpfs":
-        sentences.append("The databases were in memory: `full` cost no more than `normal`.")
-    return sentences
+    return [*sentences, *machine.doubts()]
 
 
 def _spread(results: list[Outcome | Failed]) -> float:

@@ -22,6 +22,8 @@ from rockets.bench.rounds import failures
 
 HEADINGS = ("case", "ours", "reference", "ratio", "target", "reached", "x no-op")
 NOTHING = "-"
+# Figures in other units have two decimals.
+WHOLE_UNITS = ("/s", " B")
 
 
 class Verdict(msgspec.Struct, frozen=True, rename="camel"):
@@ -173,4 +175,4 @@ def _yes(reached: bool) -> str:
 def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return NOTHING
-    return f"{value:,.2f}{unit}" if unit == " ms" else f"{value:,.0f}{unit}"
+    return f"{value:,.0f}{unit}" if unit in WHOLE_UNITS else f"{value:,.2f}{unit}"

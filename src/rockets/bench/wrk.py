@@ -6,8 +6,10 @@ from typing import Literal
 
 import msgspec
 
+from rockets.bench import scale_march
 from rockets.bench.bodies import CHANNELS, INCREASED, LAUNCHED
 from rockets.bench.outcome import MeasurementFailed, Outcome
+from rockets.bench.scale_march import March
 
 SCRIPT = Path(__file__).with_name("messages.lua")
 # A request that takes longer is counted as an error; the server answers within 8 s.
@@ -47,20 +49,32 @@ class _Summary(msgspec.Struct, frozen=True, rename="camel"):
 
 def command(wrk: str, load: Load, url: str, seconds: int) -> list[str]:
     """Write the command line that runs wrk at this path for these seconds."""
+    mode = "close" if load.close else "keep-alive"
+    script = [load.kind, mode, LAUNCHED, INCREASED, *CHANNELS]
+    return _command(wrk, load.connections, url, seconds, script)
+
+
+def scattered(wrk: str, march: March, url: str, seconds: int, connections: int = 64) -> list[str]:
+    """Write the command line that sends the next messages of a march for these seconds."""
+    figures = (march.rockets, march.stride, march.each, march.sent)
+    templates = (scale_march.LAUNCHED, scale_march.INCREASED)
+    script = ["scattered", "keep-alive", *templates, *map(str, figures)]
+    return _command(wrk, connections, url, seconds, script)
+
+
+def _command(
+    wrk: str, connections: int, url: str, seconds: int, script: Sequence[str]
+) -> list[str]:
     return [
         wrk,
         "--threads=1",  # the script counts its messages, and would do so once in each thread
-        f"--connections={load.connections}",
+        f"--connections={connections}",
         f"--duration={seconds}s",
         f"--timeout={TIMEOUT_S}s",
         f"--script={SCRIPT}",
         url,
         "--",
-        load.kind,
-        "close" if load.close else "keep-alive",
-        LAUNCHED,
-        INCREASED,
-        *CHANNELS,
+        *script,
     ]
 
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "launch": "rockets.cli.launch:launch",
     "verify": "rockets.cli.verify:verify",
     "bench": "rockets.cli.bench:bench",
+    "bench-scale": "rockets.cli.bench_scale:bench_scale",
     "export": "rockets.cli.export:export",
     "import": "rockets.cli.import_file:import_file",
     "backup": "rockets.cli.backup:backup",

@@ -3,7 +3,7 @@
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +37,9 @@ class CaseNames(click.ParamType[tuple[str, ...]]):
 
     name = "name,..."
 
+    def __init__(self, cases: Iterable[str]) -> None:
+        self._cases = tuple(cases)
+
     def convert(
         self,
         value: str | tuple[str, ...],
@@ -46,9 +49,9 @@ class CaseNames(click.ParamType[tuple[str, ...]]):
         """Return the names, each once and in the order of the table, or say which is unknown."""
         names = tuple(value.split(",")) if isinstance(value, str) else value
         for name in names:
-            if name not in CASES:
-                self.fail(f"{name!r} is no case; there are {', '.join(CASES)}", param, ctx)
-        return tuple(name for name in CASES if name in names)
+            if name not in self._cases:
+                self.fail(f"{name!r} is no case; there are {', '.join(self._cases)}", param, ctx)
+        return tuple(name for name in self._cases if name in names)
 
 
 @click.command()
@@ -68,7 +71,7 @@ class CaseNames(click.ParamType[tuple[str, ...]]):
 )
 @click.option(
     "--cases",
-    type=CaseNames(),
+    type=CaseNames(CASES),
     default=(),
     help=f"Measure only these: {', '.join(CASES)}.",
 )
