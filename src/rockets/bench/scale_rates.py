@@ -93,7 +93,7 @@ def _copy(database: Path, copy: Path) -> None:
 
 
 def hot_rocket(grounds: Grounds, shelf: Shelf) -> dict[str, Found]:
-    """How long messages wait beside a rocket that takes 90 % of the load, and without it."""
+    """How long the others wait when one rocket takes 90 % of a load, and when all share it."""
     with shelf.fresh() as database, grounds.server(database) as server:
         rate = grounds.wrk(server, March(ROCKETS_FEW, 0)).rate * RATE_SHARE
     outcomes: dict[scale_hot.Mode, list[Outcome]] = {"alone": [], "hot": [], "even": []}
@@ -108,12 +108,12 @@ def hot_rocket(grounds: Grounds, shelf: Shelf) -> dict[str, Found]:
     p99 = {mode: median(map(_p99_ms, found)) for mode, found in outcomes.items()}
     late_ms = median(outcome.details["latenessP99Ms"] for outcome in outcomes["hot"])
     note = (
-        f"{rate:,.0f}/s together, {rate / scale_hot.OTHERS_EVERY:,.0f}/s of the others; p99 with "
-        f"as many messages of other rockets instead of the hot one's: {p99['even']:.2f} ms; "
+        f"{rate:,.0f}/s together, {rate / scale_hot.OTHERS_EVERY:,.0f}/s of the others; with "
+        f"these alone, a tenth of the load, their p99 is {p99['alone']:.2f} ms; "
         f"p99 of the sender's own lateness: {late_ms:.2f} ms"
     )
-    details = {"rate": rate, "evenP99Ms": p99["even"]}
-    return {"hot-rocket": Found(p99["hot"], p99["alone"], note, details)}
+    details = {"rate": rate, "aloneP99Ms": p99["alone"]}
+    return {"hot-rocket": Found(p99["hot"], p99["even"], note, details)}
 
 
 def _p99_ms(outcome: Outcome) -> float:
