@@ -198,10 +198,12 @@ async def serving(
     soft_descriptors: int | None = None,
     command: Sequence[str] = ("-m", "rockets", "serve"),
     environment: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[ServerProcess]:
     """Run a server on a free port with its database in this directory, until the block ends.
 
     `descriptors` sets both limits, `soft_descriptors` the soft one alone.
+    `pass_fds` stay open in it.
     """
     limited = descriptors or soft_descriptors
     log = directory / "server.log"
@@ -212,6 +214,7 @@ async def serving(
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=environment,
+            pass_fds=pass_fds,
             preexec_fn=partial(_limit_descriptors, soft_descriptors, descriptors)
             if limited
             else None,

@@ -5,8 +5,9 @@ system and a tenth of its time, for options that a socket inherits from the one 
 """
 
 import errno
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 
 import structlog
 import trio
@@ -38,16 +39,48 @@ _GONE = {
 }
 
 
+# The first descriptor that a service manager passes on; sd_listen_fds(3), as all of `inherited`.
+FIRST_INHERITED = 3
+
+
 async def listen(host: str, port: int, *, backlog: int) -> list[socket.socket]:
     """Listen on every address of the host; raises OSError, or UnicodeError for an odd name."""
-    listeners = []
-    for opened in await trio.open_tcp_listeners(port, host=host, backlog=backlog):
-        listener = socket.socket(fileno=opened.socket.detach())
-        listener.setblocking(False)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
-        listeners.append(listener)
-    return listeners
+    opened = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    return [_prepared(socket.socket(fileno=each.socket.detach())) for each in opened]
+
+
+def inherited(environment: MutableMapping[str, str]) -> list[socket.socket]:
+    """Take over the listening sockets that a service manager has opened for this process.
+
+    Its variables leave the environment, since they do not concern any child.
+    Such a socket stays open when this process ends, and who connects meanwhile waits for the next.
+    Raises OSError for a descriptor that is no socket listening for TCP, ValueError for a count
+    that is none.
+    """
+    pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
+    environment.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()):
+        return []  # They are of a parent that has passed its environment on.
+    descriptors = range(FIRST_INHERITED, FIRST_INHERITED + int(count))
+    return [_prepared(_listening(descriptor)) for descriptor in descriptors]
+
+
+def _listening(descriptor: int) -> socket.socket:
+    os.set_inheritable(descriptor, False)
+    listener = socket.socket(fileno=descriptor)
+    is_tcp = listener.family in (socket.AF_INET, socket.AF_INET6)
+    if not is_tcp or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.close()
+        raise OSError(errno.EINVAL, f"descriptor {descriptor} does not listen for TCP")
+    return listener
+
+
+def _prepared(listener: socket.socket) -> socket.socket:
+    """Set what every connection inherits from a listener."""
+    listener.setblocking(False)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+    return listener
 
 
 async def accept(listener: socket.socket, take: Callable[[socket.socket], None]) -> None:

@@ -50,6 +50,10 @@ DESCRIPTORS_RESERVED = 64
 CONNECTIONS_MIN = 64
 DESCRIPTORS_WISHED = 4_096
 
+# A stop takes requests for so long that are on their way on open connections: who is cut off with
+# a request sent cannot know what became of it, and a client under load sends one each millisecond.
+LAST_REQUESTS_S = 0.3
+
 # Of the grace period this much is for answers; the rest is to close the journal.
 ANSWER_SHARE = 0.9
 
@@ -190,8 +194,11 @@ async def _run_front(
                 accepting.cancel_scope.cancel()
             for listener in listeners:
                 listener.close()
-            connections.stop()
+            connections.begin_stop()
             background.start_soon(_cut_off, connections, stop, settings.shutdown_grace_s)
+            with trio.move_on_after(LAST_REQUESTS_S):
+                await connections.wait_none_left()
+            connections.stop()
             await connections.wait_none_left()
             serving.cancel_scope.cancel()
         background.cancel_scope.cancel()
@@ -273,6 +280,12 @@ async def _open_journal(settings: Settings, write: Hop) -> AsyncIterator[Journal
 
 
 async def _listen(settings: Settings) -> list[socket.socket]:
+    """Listen where the service manager does that for us, else where the settings say."""
+    try:
+        if listeners := listening.inherited(os.environ):
+            return listeners
+    except (OSError, ValueError) as error:
+        raise ServeRefused(f"the sockets passed on cannot be used: {error}") from error
     try:
         return await listening.listen(settings.host, settings.port, backlog=settings.backlog)
     except (OSError, UnicodeError) as error:  # a name no resolver can take is a UnicodeError

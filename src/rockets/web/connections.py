@@ -291,14 +291,18 @@ class Connections:
             await trio.sleep(SWEEP_INTERVAL_S)
             self._sweep_once()
 
-    def stop(self) -> None:
-        """Close what has no request; from now on a connection ends with its answer."""
+    def begin_stop(self) -> None:
+        """Admit nobody any more; from now on a connection ends with its answer."""
         self.stopping = True
+        if len(self) == 0:
+            self._none_left.set()
+
+    def stop(self) -> None:
+        """Begin to stop, and close what has no request."""
+        self.begin_stop()
         for phase in ("idle", "reading"):
             for connection in list(self._phases[phase]):
                 self.drop(connection)
-        if len(self) == 0:
-            self._none_left.set()
 
     def cut_off(self) -> None:
         """Close everything, also what still has a request."""
