@@ -28,6 +28,7 @@ EVENTS: dict[str, str] = {
     "rejections_not_kept": "The journal could not take rejections; they are only counted.",
     "request_crashed": "A bug below the application ended one request.",
     "request_failed": "A bug in a handler; the client got 500.",
+    "rocket_table_failed": "A bug in the table of long lists; the next list makes it anew.",
     "started": "The port is open.",
     "stop_forced": "Stopping took longer than the grace period; the process ends at once.",
     "stopped": "The process ends.",
