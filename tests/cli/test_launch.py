@@ -9,13 +9,12 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-import click
 import pytest
 import trio
 
 from rockets.cli.expected import read_expected
 from rockets.cli.go_client import GoClient
-from rockets.cli.launch import Duration, Plan
+from rockets.cli.launch import Plan
 from rockets.cli.launcher import Habits, Launcher, Tally
 from rockets.cli.progress import table
 from rockets.domain.messages import decode_message
@@ -247,20 +246,6 @@ def test_copies_and_disorder_change_nothing_about_what_is_expected() -> None:
     sent_keys = [(message.channel, message.number) for message in plan.abused()]
     assert len(sent_keys) > 500 == len(set(sent_keys))
     assert plan.expected() == Plan(seed=1, messages=500, rockets=5).expected()
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("0", 0.0), ("500ms", 0.5), ("1.5s", 1.5), ("2m", 120.0), ("1m30s", 90.0), ("20µs", 2e-5)],
-)
-def test_a_duration_is_written_as_in_go(text: str, seconds: float) -> None:
-    assert Duration().convert(text, None, None) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize("text", ["", "5", "ms", "-1s", "1s 2s", "1d", "1,5s"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is not a duration such as"):
-        Duration().convert(text, None, None)
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def journal(journal: SqliteJournal) -> SqliteJournal:
 def test_a_copy_is_a_journal_with_everything(journal: SqliteJournal, target: Path) -> None:
     journal.append([], [Note("conflict", "a", 1, b"k", b"said", 11)])
     journal.keep_ledgers([LedgerRecord("a", b"ledger")])
-    journal.end_round(Round(Position(9), "1"))
+    journal.end_round(Round(Position(9), "1", 0))
     journal.prune("a", 3, limit=9)
 
     run(backup(journal._path, target))
@@ -77,7 +77,7 @@ def test_a_copy_is_a_journal_with_everything(journal: SqliteJournal, target: Pat
         assert copy.follow(START, limit=99) == journal.follow(START, limit=99)
         assert len(copy.read_notes("conflict", stream=None, limit=9)) == 1
         assert copy.ledgers("", limit=9) == [StoredLedger("a", b"ledger")]
-        assert copy.rounds() == [Round(Position(9), "1")]
+        assert copy.rounds() == [Round(Position(9), "1", 0)]
         assert copy.pruned("", limit=9) == [Pruned("a", 3)]
         assert copy.append([record(41)]).head == 41
 
@@ -208,22 +208,24 @@ def test_another_process_copies_a_journal_that_is_appended_to(
 # Refused
 
 
-def test_a_target_that_exists_is_refused_and_left_as_it_was(
-    journal: SqliteJournal, target: Path
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm", "-journal"])
+def test_a_target_or_side_file_that_exists_is_refused_and_left_as_it_was(
+    journal: SqliteJournal, target: Path, ending: str
 ) -> None:
-    target.write_text("precious")
+    taken = Path(f"{target}{ending}")
+    taken.write_text("precious")
 
-    with pytest.raises(BackupFailed, match=r"the target exists already$"):
+    with pytest.raises(BackupFailed, match=rf"db{ending} exists already$"):
         run(backup(journal._path, target))
 
-    assert target.read_text() == "precious"
-    assert list(target.parent.iterdir()) == [target]
+    assert taken.read_text() == "precious"
+    assert list(target.parent.iterdir()) == [taken]
 
 
 def test_a_link_to_nowhere_is_a_target_that_exists(journal: SqliteJournal, target: Path) -> None:
     target.symlink_to("nowhere")
 
-    with pytest.raises(BackupFailed, match=r"the target exists already$"):
+    with pytest.raises(BackupFailed, match=r"db exists already$"):
         run(backup(journal._path, target))
 
 
@@ -234,7 +236,7 @@ def test_a_target_that_comes_meanwhile_is_left_as_it_is(
     next(steps)
     target.write_text("precious")
 
-    with pytest.raises(BackupFailed, match=r"the target exists already$"):
+    with pytest.raises(BackupFailed, match=r"db exists already$"):
         run(steps)
 
     assert target.read_text() == "precious"

@@ -1,6 +1,5 @@
 """`rockets backup`: copy the database of a running service."""
 
-import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,7 @@ from rockets.cli.database import database_option, database_path
 from rockets.cli.interrupts import EXIT_INTERRUPTED, terminated_like_interrupted
 from rockets.cli.progress_line import ProgressLine
 from rockets.cli.stored_records import RecordsDamaged, StoredRecords
-from rockets.journal import BackupFailed, JournalError
+from rockets.journal import JournalError
 from rockets.journal import backup as copy
 from rockets.settings import SettingsInvalid
 
@@ -46,10 +45,6 @@ def backup(database: str | None, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path, progress: ProgressLine) -> None:
-    # The log of a database that is gone would be taken for the log of the copy.
-    for ending in ("-wal", "-shm", "-journal"):
-        if os.path.lexists(f"{target}{ending}"):
-            raise BackupFailed(f"{target}{ending} exists already")
     with closing(copy(source, target)) as steps:
         for step in steps:
             progress.show(f"{step.copied:,} of {step.total:,} pages copied")

@@ -10,9 +10,9 @@ import trio
 
 from rockets.cli.client import HttpClient
 from rockets.cli.connector import parse_url
+from rockets.cli.duration import Duration
 from rockets.cli.importer import Importer
 from rockets.cli.interrupts import run_until_signal
-from rockets.cli.launch import Duration
 from rockets.cli.line_batches import LINES_MAX, LineBatches
 from rockets.cli.progress_line import INTERVAL_S, ProgressLine
 

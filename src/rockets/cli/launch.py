@@ -1,10 +1,8 @@
 """`rockets launch`: simulates the closed `rockets` program, with its flags and its habits."""
 
-import re
 import resource
-import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -15,8 +13,10 @@ import msgspec
 import trio
 
 from rockets.cli.connector import parse_url
+from rockets.cli.duration import Duration
 from rockets.cli.expected import Expected, expect, write_expected
 from rockets.cli.go_client import GoClient
+from rockets.cli.interrupts import run_until_signal
 from rockets.cli.launcher import Habits, Launcher, Log
 from rockets.cli.progress import show_progress, table
 from rockets.cli.verify import EXIT_IMPOSSIBLE, ServiceUnreadable, report
@@ -27,36 +27,6 @@ LIST_EXACT_ROCKETS_MAX = 10_000
 LIST_AGE_MAX_S = 0.25
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-
-_DURATION_UNITS_S = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-}
-_DURATION_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
-
-
-class Duration(click.ParamType[float]):
-    """A duration as Go writes it, such as 500ms, 1.5s or 1m30s, in seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the seconds, or fail with the forms that are understood."""
-        if isinstance(value, float):
-            return value
-        parts = _DURATION_PART.findall(str(value))
-        if value == "0":
-            return 0.0
-        if not parts or "".join(number + unit for number, unit in parts) != value:
-            self.fail(f"{value!r} is not a duration such as 500ms, 1.5s or 1m30s", param, ctx)
-        return sum(float(number) * _DURATION_UNITS_S[unit] for number, unit in parts)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -208,7 +178,7 @@ async def run(url: str, plan: Plan, habits: Habits, log: Log, expected: Expected
     total = plan.count()
     async with GoClient(url) as client:
         launcher = Launcher(plan.abused(), client, habits=habits, messages_max=total, log=log)
-        signum = await _run_until_signal(launcher, total)
+        signum = await run_until_signal(lambda: _run_watched(launcher, total))
         for line in table(launcher.tally, client):
             click.echo(line)
     if signum is not None:
@@ -220,22 +190,11 @@ async def run(url: str, plan: Plan, habits: Habits, log: Log, expected: Expected
     return await report(expected, url)
 
 
-async def _run_until_signal(launcher: Launcher, total: int) -> int | None:
-    """Run to the end, or until interrupted; return the signal that did that."""
-    caught: list[int] = []
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_catch, signals, caught, nursery.cancel_scope)
-            nursery.start_soon(show_progress, launcher.tally, total)
-            await launcher.run()
-            nursery.cancel_scope.cancel()
-    return caught[0] if caught else None
-
-
-async def _catch(signals: AsyncIterator[int], caught: list[int], scope: trio.CancelScope) -> None:
-    async for signum in signals:
-        caught.append(signum)
-        scope.cancel()
+async def _run_watched(launcher: Launcher, total: int) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(show_progress, launcher.tally, total)
+        await launcher.run()
+        nursery.cancel_scope.cancel()
 
 
 def _log_from(lowest: str) -> Log:

@@ -30,6 +30,11 @@ INSTRUCTIONS_PER_LOOK = 100_000
 """So many of SQLite's instructions take about a millisecond."""
 
 
+SIDE_FILES = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a database; what one that is gone has left would be taken for the
+copy's own."""
+
+
 class BackupFailed(JournalError):
     """Raised when there is no backup, and no part of one; the text is one line for the caller."""
 
@@ -54,8 +59,8 @@ def backup(
     in full, which takes as long again. To pause, wait between two steps: meanwhile the WAL of the
     source grows, and the source cannot be opened by a service that starts.
     Ended early, by `close` or an exception, it leaves nothing behind.
-    Raises `BackupFailed`: the target exists, the source is no journal, the disk is full, the copy
-    does not hold what the source does.
+    Raises `BackupFailed`: the target or one of its `SIDE_FILES` exists, the source is no journal,
+    the disk is full, the copy does not hold what the source does.
     """
     assert pages > 0, "a step copies something"
     source, target = Path(source).absolute(), Path(target).absolute()
@@ -74,11 +79,12 @@ def backup(
 @contextmanager
 def _failing(source: Path, target: Path) -> Iterator[None]:
     try:
-        if os.path.lexists(target):
-            raise BackupFailed("the target exists already")
+        for ending in ("", *SIDE_FILES):
+            if os.path.lexists(f"{target}{ending}"):
+                raise BackupFailed(f"{target}{ending} exists already")
         yield
     except FileExistsError as error:
-        raise BackupFailed(f"{target}: the target exists already") from error
+        raise BackupFailed(f"{target} exists already") from error
     except (BackupFailed, OSError, apsw.Error) as error:
         raise BackupFailed(f"no backup of {source} as {target}: {error}") from error
 
