@@ -553,12 +553,41 @@ async def test_fresh_moves_the_old_database_aside(tmp_path: Path) -> None:
         assert (await client.ask(get("/rockets"))).json["total"] == 3
 
 
+@both_lanes
+async def test_below_the_reserve_messages_are_refused_and_health_says_why(
+    tmp_path: Path, lane: str
+) -> None:
+    async with serving(tmp_path, lane) as server, connected(server.port) as client:
+        assert (await client.ask(post(body("r", 1)))).status == 204
+        health = await client.ask(get("/health"))
+        assert (health.status, health.json["status"]) == (200, "ok")
+        assert health.json["checks"] == {"journal": "ok", "space": "ok"}
+        counts: Any = health.json["counts"]
+        assert counts["databaseBytes"] > 0
+        assert counts["walBytes"] > 0
+        assert counts["freeBytes"] > 0
+
+    async with serving(tmp_path, lane, "--reserve-bytes", str(2**50)) as server:
+        async with connected(server.port) as client:
+            assert (await client.ask(post(body("r", 2)))).status == 503
+        async with connected(server.port) as client:
+            assert (await client.ask(get("/rockets/r"))).status == 200
+            health, ready = await client.ask(get("/health")), await client.ask(get("/readyz"))
+
+    checks: Any = health.json["checks"]
+    assert (health.status, ready.status, health.json["status"]) == (503, 503, "degraded")
+    assert checks["journal"] == "ok"
+    assert checks["space"].endswith(f" the last {2**50:,} are kept in reserve")
+
+
 async def test_in_memory_nothing_is_written_and_nothing_is_kept(tmp_path: Path) -> None:
     async with serving(tmp_path, "--durability", "memory", "--fresh") as server:
         await add_rockets(server.port, 3)
         async with connected(server.port) as client:
             assert (await client.ask(get("/rockets"))).json["total"] == 3
-            assert (await client.ask(get("/health"))).json["journal"] == "memory"
+            health: dict[str, Any] = (await client.ask(get("/health"))).json
+            assert health["journal"] == "memory"
+            assert "freeBytes" not in health["counts"]
         assert await server.stop() == 0
 
     assert os.listdir(tmp_path) == ["server.log"]

@@ -26,6 +26,7 @@ from rockets.actors.read_model import ReadModel
 from rockets.actors.rejections import open_rejections
 from rockets.actors.rocket_lists import open_rocket_lists
 from rockets.journal import Journal, open_journal
+from rockets.journal.space_watch import SpaceWatch, open_space_watch
 from rockets.journal.thread import Hop, inline, open_thread
 from rockets.journal.writer import JournalWriter, open_writer
 from rockets.lending import lender
@@ -114,6 +115,7 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         _open_journal(settings, write) as journal,
         open_writer(journal, write=write, read=read) as writer,
         _watched(writer, stop),
+        open_space_watch(writer) as space,
         open_checkpoints(writer, read_model, _checkpoint_limits(settings)),
         open_fleet(journal=writer, read_model=read_model, limits=_fleet_limits(settings)) as fleet,
         open_rejections(writer, wall_clock=_microseconds) as rejections,
@@ -135,7 +137,7 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
             history=History(writer, read_model),
             rejections=rejections,
             anomalies=Anomalies(writer, read_model),
-            health=lambda: _health(settings, since, stop, writer, fleet, connections, front),
+            health=lambda: _health(settings, since, stop, writer, space, fleet, connections, front),
             wall_clock=_microseconds,
             limits=IntakeLimits(
                 message_max=settings.message_max,
@@ -343,11 +345,12 @@ def _health(
     since: str,
     stop: _Stop,
     writer: JournalWriter,
+    space: SpaceWatch,
     fleet: Fleet,
     connections: Connections,
     front: Front,
 ) -> Health:
-    status: HealthStatus = "ok"
+    status: HealthStatus = "ok" if space.refusal() is None else "degraded"
     if stop.requested.is_set():
         status = "stopping"
     if writer.failure is not None:
@@ -359,7 +362,10 @@ def _health(
         journal="memory" if settings.durability == "memory" else "sqlite",
         durability=settings.durability,
         since=since,
-        checks={"journal": str(writer.failure) if writer.failure else "ok"},
+        checks={
+            "journal": str(writer.failure) if writer.failure else "ok",
+            "space": space.check(),
+        },
         counts={
             "rockets": fleet_now.rockets,
             "liveActors": fleet_now.live_actors,
@@ -370,5 +376,18 @@ def _health(
             "connectionsPeak": connections_now.peak,
             "fastAnswers": front.statistics().fast_answers,
             "lentRequests": front.statistics().lent_requests,
+            **_space_counts(space),
         },
     )
+
+
+def _space_counts(space: SpaceWatch) -> dict[str, int]:
+    """Give the journal's bytes, or nothing where they are not known or there is no file."""
+    seen = space.statistics()
+    if seen is None or not seen.database_bytes:
+        return {}
+    return {
+        "databaseBytes": seen.database_bytes,
+        "walBytes": seen.wal_bytes,
+        "freeBytes": seen.free_bytes,
+    }

@@ -148,7 +148,7 @@ def test_on_a_disk_that_fills_up_writes_stop_reads_go_on_and_room_is_used_at_onc
         # What makes room, or takes next to none, is not refused.
         assert journal.prune("a", 1, limit=9) == 1
         assert journal.remove_note(NoteId(1))
-        journal.end_round(Round(Position(1), "1"))
+        journal.end_round(Round(Position(1), "1", 0))
         journal.maintain()
 
         disk.free = RESERVE

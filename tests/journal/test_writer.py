@@ -613,12 +613,12 @@ async def test_ledgers_rounds_and_prunings_take_the_writing_thread_and_reads_the
         routes.taken.clear()
 
         await writer.keep_ledgers([LedgerRecord("a", b"ledger")])
-        await writer.end_round(Round(START, "1"))
+        await writer.end_round(Round(START, "1", 0))
         assert await writer.prune("a", 1, limit=9) == 1
         assert await writer.ledgers("", limit=9) == [StoredLedger("a", b"ledger")]
-        assert await writer.rounds() == [Round(START, "1")]
+        assert await writer.rounds() == [Round(START, "1", 0)]
         assert await writer.pruned("", limit=9) == [Pruned("a", 1)]
-        assert await writer.journal_statistics() == JournalStatistics(0, 0, 0, 0)
+        assert await writer.journal_statistics() == JournalStatistics(0, 0, 0, 0, 0)
         await writer.drop_ledgers()
         assert await writer.ledgers("", limit=9) == []
 
@@ -670,7 +670,7 @@ async def test_ledgers_of_which_nobody_knows_whether_they_are_kept_fail_the_jour
 
         await writer.wait_failed()
         with pytest.raises(JournalFailed, match="torn"):
-            await writer.end_round(Round(START, "1"))
+            await writer.end_round(Round(START, "1", 0))
         with pytest.raises(JournalFailed, match="torn"):
             await writer.append([record(1)])
 

@@ -7,6 +7,7 @@
 - `sqlite_ledgers`: the ledgers and rounds in that file.
 - `sqlite_pruned`: how records leave that file.
 - `space`: the reserve of free space.
+- `space_watch`: what the files take and how much is free, of a moment ago.
 - `backup`: copies that file while it is in use.
 - `sqlite_file`: how that file is locked, checked and set up.
 - `thread`: one thread that runs blocking calls for trio.
@@ -27,6 +28,7 @@ from .base import (
     JournalError,
     JournalFailed,
     JournalFull,
+    JournalHeld,
     JournalRefused,
     JournalStatistics,
     LedgerRecord,
@@ -61,6 +63,7 @@ __all__ = [
     "JournalError",
     "JournalFailed",
     "JournalFull",
+    "JournalHeld",
     "JournalRefused",
     "JournalStatistics",
     "JournalWriter",

@@ -33,7 +33,7 @@ class SpaceReserve:
     ) -> None:
         """Ask at the first growth, and then after every `CHECK_BYTES` of it."""
         self._path = path
-        self._reserve_bytes = reserve_bytes
+        self.reserve_bytes = reserve_bytes
         self._free_bytes = free_bytes
         self._grown_bytes = CHECK_BYTES
 
@@ -44,12 +44,12 @@ class SpaceReserve:
     def grow(self, size: int) -> None:
         """Allow `size` bytes more or raise `JournalFull`; after a refusal every call asks anew."""
         self._grown_bytes += size
-        if self._reserve_bytes == 0 or self._grown_bytes < CHECK_BYTES:
+        if self.reserve_bytes == 0 or self._grown_bytes < CHECK_BYTES:
             return
         free = self.free_bytes()
-        if free < self._reserve_bytes:
+        if free < self.reserve_bytes:
             raise JournalFull(
                 f"no space for the journal: {free:,} bytes are free,"
-                f" the last {self._reserve_bytes:,} are kept in reserve"
+                f" the last {self.reserve_bytes:,} are kept in reserve"
             )
         self._grown_bytes = 0

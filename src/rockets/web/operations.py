@@ -11,7 +11,11 @@ HealthStatus = Literal["ok", "degraded", "stopping"]
 
 
 class Health(msgspec.Struct, frozen=True):
-    """How the service is; `checks` says `ok` or what is wrong, by name."""
+    """How the service is; `checks` says `ok` or what is wrong, by name.
+
+    `counts` has the bytes of the journal as they were at most a few seconds ago, and leaves them
+    out where they are not known.
+    """
 
     status: HealthStatus
     version: str

@@ -254,7 +254,7 @@ ROUTES: tuple[Route, ...] = (
         "How the service is",
         answers=(
             Answer(200, "It takes messages.", {JSON: Health}),
-            Answer(503, "It stops, or its storage is in doubt.", {JSON: Health}),
+            Answer(503, "It stops, has no space left, or its storage is in doubt.", {JSON: Health}),
         ),
     ),
     Route("GET", "/livez", "Alive", answers=(Answer(200, "The process answers."),)),
