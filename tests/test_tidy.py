@@ -56,6 +56,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "rockets.journal.thread",
         "rockets.telemetry",
     ),
+    "rockets.journal.space_watch": ("rockets.journal.base", "rockets.journal.writer"),
     "rockets.journal.memory": ("rockets.journal.base",),
     "rockets.journal.sqlite": (
         "rockets.journal.base",
@@ -160,6 +161,7 @@ SPAWN_SITES = (
     "src/rockets/actors/rejections.py",  # the one task that keeps refused bodies
     "src/rockets/actors/rocket_lists.py",  # the one task that brings the lists' table up to date
     "src/rockets/journal/writer.py",  # the one task that commits
+    "src/rockets/journal/space_watch.py",  # the one task that looks at the disk
     "src/rockets/lending.py",  # Hypercorn's side of a lent request
     "src/rockets/cli/",  # a command is its own root
 )

@@ -116,11 +116,13 @@ async def test_a_start_finds_every_rocket_whenever_rounds_were_made(
             if clean:
                 await checkpoints.round()
 
+        assert all(each.ledgers <= len(journal.ledgers("", limit=99)) for each in journal.rounds())
         recovered, rockets = await start(journal)
 
         assert rockets == folded(journal)
         if clean:
             assert recovered.records == 0
+            assert journal.rounds()[0].ledgers == len(rockets)
 
 
 async def post(fleet: Fleet, sent: Message) -> None:
@@ -222,7 +224,7 @@ async def test_a_round_of_other_rules_is_not_used() -> None:
     journal = MemoryJournal()
     await kept(journal)
     for _ in range(2):
-        journal.end_round(Round(journal.head(), str(RULES + 1)))
+        journal.end_round(Round(journal.head(), str(RULES + 1), 0))
 
     recovered, rockets = await start(journal)
 
@@ -245,6 +247,65 @@ async def test_a_damaged_round_falls_back_to_the_one_before(tmp_path: Path) -> N
 
         assert recovered.records == 1
         assert rockets == folded(journal)
+
+
+@pytest.mark.parametrize(("gone", "rebuilt"), [(0, False), (1, True), (6, True)])
+async def test_a_start_notices_that_ledgers_are_missing_and_folds_everything(
+    tmp_path: Path, gone: int, rebuilt: bool
+) -> None:
+    path = tmp_path / "journal.db"
+    with closing(SqliteJournal(path)) as journal:
+        await kept(journal)
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute(
+            "DELETE FROM ledgers WHERE stream IN (SELECT stream FROM ledgers LIMIT ?)", (gone,)
+        )
+
+    with closing(SqliteJournal(path)) as journal:
+        recovered, rockets = await start(journal)
+
+        assert (recovered.checkpointed, recovered.records) == ((0, 24) if rebuilt else (6, 0))
+        assert rockets == folded(journal)
+        assert bool(journal.rounds()) == (not rebuilt)
+
+
+async def test_a_round_counts_all_ledgers_also_those_that_it_need_not_keep_again() -> None:
+    journal = MemoryJournal()
+    await kept(journal)
+    async with running(journal) as service:
+        await ask(service.fleet, made("late", 1))
+
+    assert [each.ledgers for each in journal.rounds()] == [7, 6]
+
+
+async def test_ledgers_of_a_round_that_did_not_end_are_more_than_the_last_whole_one_has() -> None:
+    journal = MemoryJournal()
+    await kept(journal)
+    async with open_writer(journal, write=inline, read=inline) as writer:
+        read_model = ReadModel()
+        async with open_fleet(journal=writer, read_model=read_model, limits=FleetLimits()) as fleet:
+            await ask(fleet, made("late", 1))
+            journal.keep_ledgers(
+                [LedgerRecord("late", read_model.record(message("late", 1).channel))]
+            )
+
+    recovered, rockets = await start(journal)
+
+    assert (recovered.checkpointed, recovered.rebuilt, recovered.records) == (7, 0, 1)
+    assert rockets == folded(journal)
+
+
+async def test_conflicts_whose_notes_are_all_gone_are_not_counted_after_a_start() -> None:
+    journal = MemoryJournal()
+    async with running(journal) as service:
+        await ask(service.fleet, message("a", 1, by=1))
+        await ask(service.fleet, message("a", 1, by=2))
+    [note] = journal.read_notes("conflict", stream="a", limit=9)
+    journal.remove_note(note.id)
+
+    _, rockets = await start(journal)
+
+    assert rockets == {"a": fold(message("a", 1).channel, [message("a", 1, by=1)])}
 
 
 async def test_a_rocket_in_doubt_is_kept_as_one_to_be_folded_again() -> None:

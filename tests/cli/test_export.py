@@ -139,7 +139,7 @@ def test_damage_is_named_after_all_that_is_before_it(database: Path, order: list
     assert result.exit_code == 1
     assert result.stdout.splitlines() == whole[:before]
     assert result.stderr == (
-        f"rockets export: {database}: record 7 does not match its checksum; "
+        f"rockets export: {database}: record 7 of rocket-0 does not match its checksum; "
         f"{before} messages before that were written\n"
     )
 

@@ -13,7 +13,7 @@ from rockets.cli import main
 from tests.helpers import body, connected, post, serving
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text()
-COMMANDS = ("backup", "export", "import")
+COMMANDS = ("backup", "export", "import", "rebuild")
 EXAMPLES = [
     example.partition("\n")
     for block in re.findall(r"(?ms)^```console\n(.*?)^```$", PAGE)

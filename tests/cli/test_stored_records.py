@@ -7,7 +7,7 @@ import apsw
 import pytest
 
 from rockets.cli.stored_records import PAGE_BYTES, PAGE_RECORDS, RecordsDamaged, StoredRecords
-from rockets.journal import JournalRefused, Record, SqliteJournal
+from rockets.journal import JournalRefused, Position, Record, SqliteJournal
 from rockets.journal.sqlite_file import checkpoint
 from tests.cli.databases import bodies, fill, flip
 
@@ -97,11 +97,35 @@ def test_a_flipped_bit_is_found_after_everything_before_it(
 
     found = []
     with StoredRecords(database) as records:
-        with pytest.raises(RecordsDamaged, match=rf"rockets\.db: record {position} does not"):
+        with pytest.raises(
+            RecordsDamaged, match=rf"rockets\.db: record {position} of {damaged.stream}"
+        ) as raised:
             for page in records.by_stream() if by_stream else records.by_position():
                 found += page
 
     assert found == order[: order.index(damaged)]
+    assert raised.value.stream == (damaged.stream if by_stream else None)
+
+
+@pytest.mark.parametrize(
+    ("after", "through", "head", "expected"),
+    [
+        ("", "rocket-9", 12, [0] * 4 + [1] * 4 + [2] * 4),
+        ("", "rocket-1", 12, [0] * 4 + [1] * 4),
+        ("rocket-0", "rocket-1", 12, [1] * 4),
+        ("rocket-0", "rocket-9", 4, [1, 2]),
+        ("rocket-2", "rocket-9", 12, []),
+        ("", "rocket-", 12, []),
+    ],
+)
+def test_records_between_two_streams_are_those_that_there_were_at_a_head(
+    database: Path, after: str, through: str, head: int, expected: list[int]
+) -> None:
+    with StoredRecords(database) as records:
+        found = [each for page in records.between(after, through, Position(head)) for each in page]
+
+    assert [each.stream for each in found] == [f"rocket-{each}" for each in expected]
+    assert all(each.position <= head for each in found)
 
 
 @pytest.mark.parametrize("position", [1, 250, 500])

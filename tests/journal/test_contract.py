@@ -363,7 +363,7 @@ def test_a_closed_journal_refuses_whatever_writes_and_may_be_closed_again(journa
         lambda: journal.append([record("a", 1)]),
         lambda: journal.remove_note(NoteId(1)),
         lambda: journal.keep_ledgers([ledger("a")]),
-        lambda: journal.end_round(Round(START, "1")),
+        lambda: journal.end_round(Round(START, "1", 0)),
         journal.drop_ledgers,
         lambda: journal.prune("a", 1, limit=1),
     ]
@@ -544,7 +544,7 @@ def test_ledgers_are_no_records(journal: Journal) -> None:
     journal.append([record("a", 1)])
 
     journal.keep_ledgers([ledger("a")])
-    journal.end_round(Round(Position(1), "1"))
+    journal.end_round(Round(Position(1), "1", 0))
 
     assert journal.head() == 1
     assert numbers(journal.follow(START, limit=9)) == [("a", 1)]
@@ -555,16 +555,16 @@ def test_the_two_newest_rounds_are_kept_newest_first(
     journal: Journal, ended: int, kept: list[int]
 ) -> None:
     for began in range(1, ended + 1):
-        journal.end_round(Round(Position(began), f"rules {began}"))
+        journal.end_round(Round(Position(began), f"rules {began}", 0))
 
-    assert journal.rounds() == [Round(Position(began), f"rules {began}") for began in kept]
+    assert journal.rounds() == [Round(Position(began), f"rules {began}", 0) for began in kept]
 
 
 def test_the_newest_round_is_the_one_that_ended_last(journal: Journal) -> None:
-    journal.end_round(Round(Position(NUMBER_MAX), "ü"))
-    journal.end_round(Round(START, ""))
+    journal.end_round(Round(Position(NUMBER_MAX), "ü", NUMBER_MAX))
+    journal.end_round(Round(START, "", 0))
 
-    assert journal.rounds() == [Round(START, ""), Round(Position(NUMBER_MAX), "ü")]
+    assert journal.rounds() == [Round(START, "", 0), Round(Position(NUMBER_MAX), "ü", NUMBER_MAX)]
 
 
 def test_dropped_ledgers_and_rounds_are_gone_and_the_records_stay(journal: Journal) -> None:
@@ -572,7 +572,7 @@ def test_dropped_ledgers_and_rounds_are_gone_and_the_records_stay(journal: Journ
     journal.prune("a", 1, limit=9)
     journal.keep_ledgers([ledger("a"), ledger("b")])
     assert len(journal.ledgers("", limit=9)) == 2
-    journal.end_round(Round(Position(1), "1"))
+    journal.end_round(Round(Position(1), "1", 0))
 
     journal.drop_ledgers()
 

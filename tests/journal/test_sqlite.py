@@ -608,8 +608,8 @@ def read_everything(journal: SqliteJournal, after: Position) -> None:
     ]
     journal.append([], [Note("conflict", "a", n, b"key", b"body", 11) for n in (1, 2)])
     journal.keep_ledgers([LedgerRecord(stream, b"ledger") for stream in "abc"])
-    journal.end_round(Round(after, "1"))
-    journal.end_round(Round(after, "2"))
+    journal.end_round(Round(after, "1", 0))
+    journal.end_round(Round(after, "2", 0))
     for each in reads:
         each()
         assert sqlite_file.checkpoint(journal._writer, "PASSIVE").busy == 0

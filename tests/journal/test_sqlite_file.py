@@ -101,13 +101,13 @@ def test_a_journal_of_the_first_release_opens_with_everything_and_the_new_tables
     with closing(SqliteJournal(old)) as journal:
         assert journal.append([Record("a", 2, b"{}", 7), Record("a", 3, b"{}", 7)]).head == 3
         journal.keep_ledgers([LedgerRecord("a", b"ledger")])
-        journal.end_round(Round(Position(3), "1"))
+        journal.end_round(Round(Position(3), "1", 0))
         assert journal.prune("a", 1, limit=9) == 1
 
     with closing(SqliteJournal(old)) as journal:
         assert [found.number for found in journal.follow(Position(0), limit=9)] == [2, 3]
         assert journal.ledgers("", limit=9) == [StoredLedger("a", b"ledger")]
-        assert journal.rounds() == [Round(Position(3), "1")]
+        assert journal.rounds() == [Round(Position(3), "1", 0)]
         assert journal.pruned("", limit=9) == [Pruned("a", 1)]
 
 

@@ -26,7 +26,7 @@ LEDGERS = [
     LedgerRecord(f"stream-{number}", b"ledger of %03d bytes!" % number) for number in range(9)
 ]
 STORED = [StoredLedger(each.stream, each.data) for each in LEDGERS]
-OLDER, OLD, NEW = (Round(Position(began), "rules 1") for began in (1, 2, 3))
+OLDER, OLD, NEW = (Round(Position(began), "rules 1", 9) for began in (1, 2, 3))
 
 
 def damage(path: Path, found: bytes, put: bytes) -> None:
@@ -128,7 +128,14 @@ def test_a_slice_that_does_not_begin_where_the_last_one_ended_is_refused(
 
 
 @pytest.mark.parametrize(
-    "change", ["began = began + 1", "rules = 'rules 2'", "rules = ''", "checksum = x'00'"]
+    "change",
+    [
+        "began = began + 1",
+        "rules = 'rules 2'",
+        "rules = ''",
+        "ledgers = ledgers - 1",
+        "checksum = x'00'",
+    ],
 )
 def test_a_damaged_round_falls_back_to_the_one_before(
     journal: SqliteJournal, path: Path, change: str

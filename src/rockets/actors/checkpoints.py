@@ -83,6 +83,8 @@ class Checkpoints:
         await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint()
         self._to_keep |= self._read_model.take_changed()
+        # Of the others the ledgers are kept already, so in the end there is one of each of these.
+        rockets = len(self._read_model)
         count = len(self._to_keep)
         channels = merge(*await _sorted_parts(self._to_keep))
         while some := list(islice(channels, LEDGERS_AT_ONCE)):
@@ -90,7 +92,7 @@ class Checkpoints:
                 [LedgerRecord(channel, self._read_model.record(channel)) for channel in some]
             )
             self._to_keep.difference_update(some)
-        await self._journal.end_round(Round(began, str(RULES)))
+        await self._journal.end_round(Round(began, str(RULES), rockets))
         log.info("checkpoint", ledgers=count, position=began)
 
 

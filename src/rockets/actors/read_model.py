@@ -10,7 +10,7 @@ A rocket without an actor is a packed record of some 200 bytes; it is unpacked w
 from collections.abc import Iterator
 
 from rockets.actors.listing import ListQuery, Page, list_page
-from rockets.domain.ledger import Ledger, packed_gaps
+from rockets.domain.ledger import Ledger, has_packed_conflicts, packed_gaps
 from rockets.domain.messages import Channel
 from rockets.domain.rocket import Rocket, View
 from rockets.journal.base import Position
@@ -92,6 +92,10 @@ class ReadModel:
     def gap_count(self) -> int:
         """Count the gaps of all rockets without an actor."""
         return sum(packed_gaps(channel, record) for channel, record in self._idle.items())
+
+    def with_conflicts(self) -> list[Channel]:
+        """Give the channels of all rockets without an actor that count conflicts."""
+        return [channel for channel, record in self._idle.items() if has_packed_conflicts(record)]
 
     def knows(self, channel: Channel) -> bool:
         """Say whether any message of this rocket is stored."""

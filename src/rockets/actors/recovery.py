@@ -7,6 +7,8 @@ A ledger that is damaged, in doubt or of other rules is folded from its messages
 round everything is.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 import structlog
 
@@ -14,7 +16,7 @@ from rockets.actors.read_model import ReadModel
 from rockets.actors.rocket_actor import decode_stored, fold_stored
 from rockets.domain.ledger import RULES, Ledger, is_packed
 from rockets.domain.messages import Channel
-from rockets.journal.base import LedgersDamaged, Position
+from rockets.journal.base import LedgersDamaged, Position, Round
 from rockets.journal.writer import JournalWriter
 
 log = structlog.get_logger()
@@ -46,8 +48,9 @@ async def recover(journal: JournalWriter, read_model: ReadModel) -> Recovered:
         began, damaged = Position(0), 0
     checkpointed = len(read_model) - damaged
     records, read_model.recovered_through = await _apply_from(journal, read_model, began)
-    for stream, conflicts in (await journal.count_notes("conflict")).items():
-        _set_conflicts(read_model, Channel(stream), conflicts)
+    conflicts = await journal.count_notes("conflict")
+    for channel in {*map(Channel, conflicts), *read_model.with_conflicts()}:
+        _set_conflicts(read_model, channel, conflicts.get(channel, 0))
     return Recovered(checkpointed, damaged, records, read_model.gap_count())
 
 
@@ -57,8 +60,8 @@ async def _take_ledgers(journal: JournalWriter, read_model: ReadModel) -> tuple[
     Gives the position from which on records are to be applied, and how many were folded again.
     LedgersDamaged where a ledger is missing.
     """
-    rounds = [each for each in await journal.rounds() if each.rules == str(RULES)]
-    if not rounds:
+    newest = newest_usable(await journal.rounds())
+    if newest is None:
         return Position(0), 0
     damaged: list[Channel] = []
     after = ""
@@ -70,9 +73,17 @@ async def _take_ledgers(journal: JournalWriter, read_model: ReadModel) -> tuple[
             else:
                 damaged.append(channel)
         after = ledgers[-1].stream
+    kept = len(read_model) + len(damaged)
+    if kept < newest.ledgers:
+        raise LedgersDamaged(f"{kept} ledgers are kept of {newest.ledgers}")
     for channel in damaged:
         await _rebuild(journal, read_model, channel)
-    return rounds[0].began, len(damaged)
+    return newest.began, len(damaged)
+
+
+def newest_usable(rounds: Iterable[Round]) -> Round | None:
+    """Give the round that a start goes on from: the newest of these rules, of newest first."""
+    return next((each for each in rounds if each.rules == str(RULES)), None)
 
 
 async def _rebuild(journal: JournalWriter, read_model: ReadModel, channel: Channel) -> None:

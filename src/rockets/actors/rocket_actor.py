@@ -308,11 +308,16 @@ async def fold_stored(journal: JournalWriter, channel: Channel) -> Ledger:
     ledger, following = Ledger(channel), 1
     while True:
         records = await journal.read(channel, following, MESSAGE_NUMBER_MAX, limit=RESTORE_SLICE)
-        for record in records:
-            ledger.apply(record.number, *decode_stored(record.body))
+        apply_stored(ledger, records)
         if len(records) < RESTORE_SLICE:
             return ledger
         following = records[-1].number + 1
+
+
+def apply_stored(ledger: Ledger, records: Iterable[StoredRecord]) -> None:
+    """Apply stored messages of one rocket to its ledger; those it holds change nothing."""
+    for record in records:
+        ledger.apply(record.number, *decode_stored(record.body))
 
 
 def decode_stored(body: bytes) -> tuple[Payload, str]:

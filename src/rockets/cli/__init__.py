@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "rockets.cli.export:export",
     "import": "rockets.cli.import_file:import_file",
     "backup": "rockets.cli.backup:backup",
+    "rebuild": "rockets.cli.rebuild:rebuild",
 }
 
 

@@ -7,7 +7,7 @@ Every record is held against its checksum.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import apsw
 
+from rockets.domain.messages import MESSAGE_NUMBER_MAX
 from rockets.journal import JournalRefused, Position, StoredRecord
 from rockets.journal.sqlite import SELECT
 from rockets.journal.sqlite_file import APPLICATION_ID, BUSY_TIMEOUT_MS, SCHEMA_VERSION
@@ -32,7 +33,12 @@ Page = list[StoredRecord]
 
 
 class RecordsDamaged(Exception):
-    """The database does not hold what was stored; the message names the place in one line."""
+    """The database does not hold what was stored; the message names the place in one line.
+
+    `stream` is whose record it was, where records are read stream by stream and that is known.
+    """
+
+    stream: str | None = None
 
 
 class StoredRecords:
@@ -91,21 +97,51 @@ class StoredRecords:
         RecordsDamaged comes after the records before the damage.
         """
         if not streams:
-            yield from self._walk("(stream, number) > (?, ?)", ("", 0))
+            yield from self._walk("(stream, number) > (?, ?)", ("", 0), (), self.head)
         for stream in sorted(set(streams)):
-            yield from self._walk("stream = ? AND number > ?", (stream, 0))
+            yield from self._walk("stream = ? AND number > ?", (stream, 0), (), self.head)
 
-    def _walk(self, where: str, after: tuple[str, int]) -> Iterator[Page]:
+    def between(self, after: str, through: str, head: Position) -> Iterator[Page]:
+        """Give the records of the streams behind a name and up to another, as `by_stream` does.
+
+        They are those that were stored when `head` was the last position.
+        """
+        where = "(stream, number) > (?, ?) AND stream <= ?"
+        begin = (after, MESSAGE_NUMBER_MAX) if after else ("", 0)
+        yield from self._walk(where, begin, (through,), head)
+
+    def _walk(
+        self, where: str, after: tuple[str, int], more: tuple[str, ...], head: Position
+    ) -> Iterator[Page]:
         sql = f"{SELECT} WHERE {where} AND position <= ? ORDER BY stream, number LIMIT ?"
         while True:
             place = f"behind number {after[1]} of {after[0]}" if after[1] else "at the begin"
-            page, whole = self._read(place, sql, (*after, self.head, PAGE_RECORDS))
+            try:
+                page, whole = self._read(place, sql, (*after, *more, head, PAGE_RECORDS))
+            except RecordsDamaged as damage:
+                damage.stream = self._stream_behind(after)
+                raise
             if not page:
                 return
             yield page
             if whole and len(page) < PAGE_RECORDS:
                 return
             after = page[-1].stream, page[-1].number
+
+    def _stream_behind(self, after: tuple[str, int]) -> str | None:
+        """Say by the index alone whose record comes behind another one; None where it is damaged.
+
+        The name in the record itself may be what is damaged.
+        """
+        sql = (
+            "SELECT stream FROM records WHERE (stream, number) > (?, ?)"
+            " ORDER BY stream, number LIMIT 1"
+        )
+        with suppress(apsw.CorruptError, UnicodeDecodeError):
+            row: Any = self.connection.execute(sql, after).fetchone()
+            if row is not None and isinstance(row[0], str):
+                return row[0]
+        return None
 
     def _read(self, place: str, sql: str, values: tuple[str | int, ...]) -> tuple[Page, bool]:
         """Read until there is no more, or enough; says whether there was no more."""
@@ -136,7 +172,7 @@ class StoredRecords:
 def _verified(*row: Any) -> StoredRecord:
     position, stream, number, body, received_at, mark = row
     if checksum(stream, number, body) != mark:
-        raise RecordsDamaged(f"record {position} does not match its checksum")
+        raise RecordsDamaged(f"record {position} of {stream} does not match its checksum")
     return StoredRecord(Position(position), stream, number, body, received_at)
 
 

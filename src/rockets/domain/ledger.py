@@ -41,6 +41,11 @@ def packed_gaps(channel: Channel, record: bytes) -> int:
     return Ledger.unpack(channel, record).gap_count
 
 
+def has_packed_conflicts(record: bytes) -> bool:
+    """Say whether a packed ledger counts any conflict, without reading it."""
+    return record[3] != 0  # behind the two first bytes and the head of a tuple of four
+
+
 def is_packed(record: bytes) -> bool:
     """Say whether a record was packed by these rules."""
     return record[:1] == _RULES

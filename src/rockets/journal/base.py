@@ -114,10 +114,15 @@ class StoredLedger(msgspec.Struct, frozen=True, gc=False):
 
 
 class Round(msgspec.Struct, frozen=True, gc=False):
-    """Says that every ledger holds at least the records up to `began`, by the version `rules`."""
+    """Says that every ledger holds at least the records up to `began`, by the version `rules`.
+
+    `ledgers` is how many are kept when it ends: fewer at a start mean that some are missing, more
+    came with a later round that did not end.
+    """
 
     began: Position
     rules: str
+    ledgers: int
 
 
 class Pruned(msgspec.Struct, frozen=True, gc=False):
@@ -132,12 +137,14 @@ class JournalStatistics(msgspec.Struct, frozen=True, gc=False):
 
     `free_bytes` is what a program without privileges may still use of the journal's file system.
     `wal_pages` counts the pages that are committed and not yet copied into the database.
+    While fewer than `reserve_bytes` are free nothing new is taken.
     """
 
     database_bytes: int
     wal_bytes: int
     free_bytes: int
     wal_pages: int
+    reserve_bytes: int
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
@@ -175,6 +182,10 @@ class JournalFailed(JournalError):
 
 class JournalRefused(JournalError):
     """Raised when a journal cannot be opened; the text is one line for whoever started it."""
+
+
+class JournalHeld(JournalRefused):
+    """Raised when a journal cannot be opened because another process has it; the text names it."""
 
 
 class LedgersDamaged(JournalError):
@@ -290,7 +301,10 @@ class Journal(Protocol):
         """Return the position of the last record, 0 when there is none."""
 
     def statistics(self) -> JournalStatistics:
-        """Return the figures of this moment; all zero where there is no file."""
+        """Return the figures of this moment; all zero where there is no file.
+
+        Raises plain `JournalError` where the file system does not say; that fails nothing.
+        """
 
     def prepare_maintenance(self) -> None:
         """Do the long part of the housekeeping that is due, beside the commits."""

@@ -36,7 +36,7 @@ from .base import (
 HISTORY_MAX = 1_000_000
 """Records: about half a gigabyte, what a small machine can spare."""
 
-STATISTICS = JournalStatistics(0, 0, 0, 0)
+STATISTICS = JournalStatistics(0, 0, 0, 0, 0)
 
 
 class MemoryJournal:

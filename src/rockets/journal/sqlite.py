@@ -21,6 +21,7 @@ from .base import (
     NOTE_LIMITS,
     Appended,
     JournalBusy,
+    JournalError,
     JournalFailed,
     JournalFull,
     JournalStatistics,
@@ -191,13 +192,16 @@ class SqliteJournal:
 
     def statistics(self) -> JournalStatistics:
         """Return the figures of this moment; asks only the file system, which takes 10 µs."""
-        with self._errors_translated():
+        try:
             return JournalStatistics(
                 database_bytes=_size(self._path),
                 wal_bytes=_size(Path(f"{self._path}-wal")),
                 free_bytes=self._reserve.free_bytes(),
                 wal_pages=max(0, self._wal_pages - self._wal_pages_checkpointed),
+                reserve_bytes=self._reserve.reserve_bytes,
             )
+        except OSError as error:
+            raise JournalError(f"the file system does not say how full it is: {error}") from error
 
     @property
     def maintenance_due(self) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from .base import JournalRefused, Position
+from .base import JournalHeld, JournalRefused, Position
 
 APPLICATION_ID = 0x524F434B
 """The letters ROCK, at the place in the file header where SQLite keeps it for `file`."""
@@ -100,6 +100,7 @@ CREATE TABLE rounds (
     newer INTEGER PRIMARY KEY,
     began INTEGER NOT NULL,
     rules TEXT NOT NULL,
+    ledgers INTEGER NOT NULL,
     checksum BLOB NOT NULL
 ) STRICT;
 CREATE TABLE pruned (
@@ -170,6 +171,8 @@ def last_position(connection: apsw.Connection) -> Position:
 def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
+    except JournalHeld as error:
+        raise JournalHeld(f"{path}: {error}") from error
     except (JournalRefused, OSError, apsw.Error) as error:
         raise JournalRefused(f"{path}: {error}") from error
 
@@ -193,7 +196,7 @@ def _lock(path: Path, opened: ExitStack) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(lock, 20, 0).decode().strip() or "unknown"
-        raise JournalRefused(f"held by process {holder}") from None
+        raise JournalHeld(f"held by process {holder}") from None
     # A fixed width overwrites the last holder without truncation, so a full disk does not matter.
     os.pwrite(lock, b"%-19d\n" % os.getpid(), 0)
 

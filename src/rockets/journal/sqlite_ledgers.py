@@ -23,9 +23,10 @@ KEEP = (
 SELECT = "SELECT stream, data, checksum FROM ledgers WHERE stream >= ? ORDER BY stream LIMIT ?"
 # As bytes, because damaged text may be no UTF-8, which would be an error of the whole query.
 SELECT_ROUNDS = (
-    "SELECT began, ifnull(CAST(rules AS BLOB), x''), checksum FROM rounds ORDER BY newer DESC"
+    "SELECT began, ifnull(CAST(rules AS BLOB), x''), ledgers, checksum"
+    " FROM rounds ORDER BY newer DESC"
 )
-INSERT_ROUND = "INSERT INTO rounds (newer, began, rules, checksum) VALUES (?, ?, ?, ?)"
+INSERT_ROUND = "INSERT INTO rounds (newer, began, rules, ledgers, checksum) VALUES (?, ?, ?, ?, ?)"
 
 
 def keep(connection: apsw.Connection, ledgers: Sequence[LedgerRecord]) -> None:
@@ -58,26 +59,28 @@ def end_round(connection: apsw.Connection, ended: Round) -> None:
     """Make this the newest round, and the newest whole one of before the other."""
     kept = [*rounds(connection)[:1], ended]
     connection.execute("DELETE FROM rounds")
-    rows = [
-        (newer, each.began, each.rules, checksum("", each.began, each.rules.encode()))
-        for newer, each in enumerate(kept)
-    ]
-    connection.executemany(INSERT_ROUND, rows)
+    for newer, each in enumerate(kept):
+        mark = _round_mark(each.began, each.rules.encode(), each.ledgers)
+        connection.execute(INSERT_ROUND, (newer, each.began, each.rules, each.ledgers, mark))
 
 
 def rounds(connection: apsw.Connection) -> list[Round]:
     """Return the rounds that are not damaged, newest first."""
     rows: Any = connection.execute(SELECT_ROUNDS).fetchall()
     return [
-        Round(Position(began), rules.decode())
-        for began, rules, mark in rows
-        if checksum("", began, rules) == mark
+        Round(Position(began), rules.decode(), ledgers)
+        for began, rules, ledgers, mark in rows
+        if _round_mark(began, rules, ledgers) == mark
     ]
 
 
 def drop(connection: apsw.Connection) -> None:
     """Remove all of them."""
     connection.execute("DELETE FROM ledgers; DELETE FROM rounds")
+
+
+def _round_mark(began: int, rules: bytes, ledgers: int) -> bytes:
+    return checksum(f"{ledgers} ledgers", began, rules)
 
 
 def _mark(stream: str, data: bytes) -> int:
