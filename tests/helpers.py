@@ -1,13 +1,14 @@
 """Builders of messages, and a real server in a real process."""
 
 import json
+import os
 import re
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -145,6 +146,13 @@ async def connected(port: int) -> AsyncIterator[Client]:
         yield Client(stream)
 
 
+@asynccontextmanager
+async def crowd(port: int, count: int) -> AsyncIterator[list[Client]]:
+    """Open many connections."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(connected(port)) for _ in range(count)]
+
+
 class ServerProcess:
     """`rockets serve` as a process of its own."""
 
@@ -240,3 +248,32 @@ async def _read_port(process: trio.Process, log: Path) -> int:
             assert data, f"the server ended before it listened; its log is {log}"
             output += data
     return int(match[1])
+
+
+HELD_SERVE = str(Path(__file__).with_name("held_serve.py"))
+
+
+class HeldServer:
+    """A server whose commits hang until `let_go`."""
+
+    def __init__(self, server: ServerProcess, fifo: Path) -> None:
+        self.server = server
+        self.port = server.port
+        self._fifo = fifo
+
+    async def let_go(self) -> None:
+        """Let the disk work; waits until a commit hangs on it."""
+        with trio.fail_after(20):
+            await trio.to_thread.run_sync(self._fifo.write_bytes, b"", abandon_on_cancel=True)
+
+
+@asynccontextmanager
+async def serving_held(directory: Path, *flags: str) -> AsyncIterator[HeldServer]:
+    """Run a server on a disk that hangs, until the block ends."""
+    fifo = directory / "held"
+    os.mkfifo(fifo)
+    environment = os.environ | {"HELD_BY": str(fifo)}
+    async with serving(
+        directory, *flags, command=(HELD_SERVE, "serve"), environment=environment
+    ) as server:
+        yield HeldServer(server, fifo)

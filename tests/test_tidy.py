@@ -137,8 +137,9 @@ FOREIGN: Mapping[str, tuple[str, ...]] = {
 QUART_FREE = tuple(
     f"rockets.web.{name}"
     for name in (
-        "batch", "body_budget", "body_stream", "connections", "etags", "fast_lane", "framing",
-        "front", "parameters", "problems", "readiness", "reading", "rocket_list",
+        "answer_bound", "batch", "body_stream", "byte_budget", "connections", "etags",
+        "fast_lane", "framing", "front", "parameters", "problems", "readiness", "reading",
+        "rocket_list",
     )
 )
 # fmt: on

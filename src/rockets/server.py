@@ -25,12 +25,13 @@ from rockets.actors.history import History
 from rockets.actors.read_model import ReadModel
 from rockets.actors.rejections import open_rejections
 from rockets.actors.rocket_lists import open_rocket_lists
-from rockets.journal import Journal, open_journal
+from rockets.journal import Journal, NoteLimits, open_journal
 from rockets.journal.space_watch import SpaceWatch, open_space_watch
 from rockets.journal.thread import Hop, inline, open_thread
 from rockets.journal.writer import JournalWriter, open_writer
 from rockets.lending import lender
 from rockets.settings import Settings
+from rockets.web.answer_bound import AnswerBound, answer_budget
 from rockets.web.app import create_app
 from rockets.web.batch import BatchBodies
 from rockets.web.connections import ConnectionLimits, Connections
@@ -113,24 +114,27 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
     async with (
         _open_hops(settings) as (write, read),
         _open_journal(settings, write) as journal,
-        open_writer(journal, write=write, read=read) as writer,
+        open_writer(
+            journal,
+            write=write,
+            read=read,
+            queue_max=settings.commit_queue_max,
+            batch_parts_max=settings.commit_parts_max,
+            batch_bytes_max=settings.commit_bytes_max,
+        ) as writer,
         _watched(writer, stop),
         open_space_watch(writer) as space,
         open_checkpoints(writer, read_model, _checkpoint_limits(settings)),
         open_fleet(journal=writer, read_model=read_model, limits=_fleet_limits(settings)) as fleet,
-        open_rejections(writer, wall_clock=_microseconds) as rejections,
+        open_rejections(
+            writer, wall_clock=_microseconds, waiting_max=settings.rejections_waiting_max
+        ) as rejections,
         open_thread("rocket lists") as table,
         open_rocket_lists(read_model, hop=table) as lists,
     ):
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        connections = Connections(
-            ConnectionLimits(
-                connections_max=connections_max,
-                header_timeout_s=settings.header_timeout_s,
-                idle_timeout_s=settings.idle_timeout_s,
-                crowded_idle_timeout_s=settings.crowded_idle_timeout_s,
-            )
-        )
+        connections = Connections(_connection_limits(settings, connections_max))
+        answers = answer_budget(settings.answers_total_max)
         app = create_app(
             fleet=fleet,
             lists=lists,
@@ -139,11 +143,8 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
             anomalies=Anomalies(writer, read_model),
             health=lambda: _health(settings, since, stop, writer, space, fleet, connections, front),
             wall_clock=_microseconds,
-            limits=IntakeLimits(
-                message_max=settings.message_max,
-                batch_max=settings.batch_max,
-                ask_timeout_s=settings.ask_timeout_s,
-            ),
+            limits=_intake_limits(settings),
+            answers=answers,
             body_pause_s=settings.body_pause_s,
             body_total_s=settings.body_total_s,
         )
@@ -151,21 +152,16 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
             fleet=fleet,
             connections=connections,
             wall_clock=_microseconds,
+            answers=answers,
             message_max=settings.message_max,
             ask_timeout_s=settings.ask_timeout_s,
         )
         front = Front(
             connections=connections,
-            lend=lender(app, send_timeout_s=settings.send_timeout_s),
+            lend=lender(AnswerBound(app, answers), send_timeout_s=settings.send_timeout_s),
             rules=BatchBodies(settings.message_max, settings.batch_max),
             fast_lane=fast_lane if settings.fast_lane else None,
-            limits=FrontLimits(
-                bodies_total_max=settings.bodies_total_max,
-                small_body_max=min(settings.message_max, settings.batch_max),
-                body_pause_s=settings.body_pause_s,
-                body_total_s=settings.body_total_s,
-                send_timeout_s=settings.send_timeout_s,
-            ),
+            limits=_front_limits(settings),
         )
         await _run_front(settings, front, fast_lane, connections, stop, started)
 
@@ -271,6 +267,7 @@ async def _open_journal(settings: Settings, write: Hop) -> AsyncIterator[Journal
             settings.database,
             durability=settings.durability,
             reserve_bytes=settings.reserve_bytes,
+            note_limits=NoteLimits(settings.notes_max, settings.notes_bytes_max),
         )
     )
     try:
@@ -320,12 +317,43 @@ def _connections_max(wanted: int) -> int:
     return wanted
 
 
+def _connection_limits(settings: Settings, connections_max: int) -> ConnectionLimits:
+    return ConnectionLimits(
+        connections_max=connections_max,
+        header_timeout_s=settings.header_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        crowded_idle_timeout_s=settings.crowded_idle_timeout_s,
+    )
+
+
+def _front_limits(settings: Settings) -> FrontLimits:
+    return FrontLimits(
+        head_max=settings.head_max,
+        headers_max=settings.headers_max,
+        bodies_total_max=settings.bodies_total_max,
+        small_body_max=min(settings.message_max, settings.batch_max),
+        body_pause_s=settings.body_pause_s,
+        body_total_s=settings.body_total_s,
+        send_timeout_s=settings.send_timeout_s,
+    )
+
+
+def _intake_limits(settings: Settings) -> IntakeLimits:
+    return IntakeLimits(
+        message_max=settings.message_max,
+        batch_max=settings.batch_max,
+        batch_messages_max=settings.batch_messages_max,
+        ask_timeout_s=settings.ask_timeout_s,
+    )
+
+
 def _fleet_limits(settings: Settings) -> FleetLimits:
     return FleetLimits(
         mailbox_max=settings.mailbox_max,
         actors_max=settings.actors_max,
         idle_timeout_s=settings.actor_idle_s,
         waiting_max=settings.requests_waiting_max,
+        waiting_bytes_max=settings.waiting_bytes_max,
         rocket_gaps_max=settings.rocket_gaps_max,
         total_gaps_max=settings.total_gaps_max,
     )

@@ -64,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     batch_max: Annotated[
         int, Meta(ge=1, le=2**30, description="Largest body of a batch, in bytes.")
     ] = 8 * 1024 * 1024
+    batch_messages_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Most messages of a batch.")
+    ] = 10_000
     # Eight of the largest batches at once; what comes on top is told to come again.
     bodies_total_max: Annotated[
         int, Meta(ge=1, le=2**40, description="Most bytes of request bodies held at once.")
@@ -77,6 +80,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     send_timeout_s: Annotated[
         float, Meta(gt=0, le=3600, description="Longest time for one write of 64 KiB, in seconds.")
     ] = 5.0
+    # A hundred lists of a thousand rockets, or some batches without one valid message.
+    answers_total_max: Annotated[
+        int, Meta(ge=1, le=2**40, description="Most bytes of long answers held at once.")
+    ] = 64 * 1024 * 1024
+    # As h11 and others have it; the rebuilt head must find room in what Hypercorn reads.
+    head_max: Annotated[
+        int, Meta(ge=256, le=2**19, description="Longest head of a request, in bytes.")
+    ] = 16 * 1024
+    headers_max: Annotated[
+        int, Meta(ge=1, le=10_000, description="Most header fields of a request.")
+    ] = 64
     header_timeout_s: Annotated[
         float, Meta(gt=0, le=3600, description="Longest time for a request's head, in seconds.")
     ] = 5.0
@@ -102,6 +116,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     requests_waiting_max: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Most requests that wait for a commit.")
     ] = 4_096
+    # All large bodies, and a thousand of the longest messages besides.
+    waiting_bytes_max: Annotated[
+        int, Meta(ge=1, le=2**40, description="Most bytes of messages that wait for a commit.")
+    ] = 128 * 1024 * 1024
     mailbox_max: Annotated[
         int, Meta(ge=1, le=100_000, description="Items in an actor's mailbox; a full one waits.")
     ] = 256
@@ -121,6 +139,29 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int,
         Meta(ge=1, le=100_000_000, description="Most runs behind a gap of all rockets together."),
     ] = 250_000
+    # At the slowest disk worth having (512 in 300 ms) the queue is 2.4 s long; `journal.writer`
+    # has the reasons for all three.
+    commit_queue_max: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000, description="Appends that wait in the journal's queue."),
+    ] = 4_096
+    commit_parts_max: Annotated[
+        int, Meta(ge=1, le=100_000, description="Most appends that one commit takes together.")
+    ] = 512
+    commit_bytes_max: Annotated[
+        int, Meta(ge=1, le=2**30, description="Most bytes of them, unless one has more alone.")
+    ] = 1024 * 1024
+    # With the longest bodies 6 MiB.
+    rejections_waiting_max: Annotated[
+        int, Meta(ge=1, le=100_000, description="Refused bodies that wait to be kept.")
+    ] = 100
+    notes_max: Annotated[
+        int, Meta(ge=1, le=2**40, description="Refused bodies kept, and as many conflicts.")
+    ] = 100_000
+    notes_bytes_max: Annotated[
+        int,
+        Meta(ge=1, le=2**50, description="Most bytes of either of them."),
+    ] = 64 * 1024 * 1024
     # Room to stop cleanly and to look around on a disk that somebody else fills.
     reserve_bytes: Annotated[
         int,

@@ -222,6 +222,65 @@ async def test_more_waiting_requests_than_the_limit_are_refused(
     assert bool(errors) == refused
 
 
+@pytest.mark.parametrize(("size", "refused"), [(399, False), (400, False), (401, True)])
+async def test_more_waiting_bytes_than_the_limit_are_refused(size: int, refused: bool) -> None:
+    gate, errors = Gate(), []
+    first = message("r", 1, "Padded", padding="x" * 400)
+    limits = FleetLimits(waiting_bytes_max=len(first.body) + 400)
+
+    async with running_fleet(gate=gate, limits=limits) as fleet:
+        gate.shut()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, fleet, first)
+            await trio.testing.wait_all_tasks_blocked()
+
+            async def send() -> None:
+                plain = len(message("r", 2, "Padded", padding="").body)
+                try:
+                    await ask(fleet, message("r", 2, "Padded", padding="x" * (size - plain)))
+                except FleetUnavailable as error:
+                    errors.append(str(error))
+
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        await ask(fleet, message("r", 3, "Padded", padding="x" * 5_000))  # alone it is taken
+
+    assert errors == ["too many bytes wait for a commit"] * refused
+    assert stored_count(fleet) == 3 - refused
+
+
+def stored_count(fleet: Fleet) -> int:
+    """How many messages of the rocket are published."""
+    rocket = fleet.read_model.rocket(Channel("r"))
+    assert rocket is not None
+    return rocket.sequence.received
+
+
+async def test_who_gives_up_counts_until_the_actors_are_through_with_it() -> None:
+    gate = Gate()
+
+    async with running_fleet(gate=gate, limits=FleetLimits(mailbox_max=1)) as fleet:
+        gate.shut()
+        for number in range(1, 4):  # one with the actor, one in the mailbox, one before it
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, fleet, message("r", number))
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            pair = [message("a", 1), message("b", 1)]
+            nursery.start_soon(lambda: fleet.ask_all(pair, received_at=1))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+        # Of the third nothing was handed over; the two parts of the last are one request.
+        assert fleet.statistics().requests_waiting == 3
+        gate.open()
+        await trio.testing.wait_all_tasks_blocked()
+        assert fleet.statistics().requests_waiting == 0
+        assert (stored_count(fleet), len(fleet.read_model)) == (2, 3)
+
+
 async def test_a_full_mailbox_makes_the_sender_wait_and_loses_nothing() -> None:
     gate, journal = Gate(), MemoryJournal()
 

@@ -10,6 +10,8 @@ import pytest
 import trio
 
 from rockets.cli import main
+from rockets.settings import FIELDS
+from rockets.web.problems import PROBLEMS
 from tests.helpers import body, connected, post, serving
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text()
@@ -41,6 +43,27 @@ def test_a_section_names_every_option_of_its_command(name: str) -> None:
 
     text = section(name) + PAGE.partition("\n## ")[0]
     assert [option for option in options if option not in text] == []
+
+
+# Settings that bound nothing.
+CHOICES = {"host", "port", "database", "fresh", "durability", "fast_lane", "log_level"}
+
+
+def test_the_table_of_bounds_has_every_setting_with_its_default() -> None:
+    rows = re.findall(r"(?m)^\| `(\w+)` \| ([\d,.]+) \| [^|]+ \| [^|]+ \|$", section("bounds"))
+
+    assert {name: float(default.replace(",", "")) for name, default in rows} == {
+        name: field.default for name, field in FIELDS.items() if name not in CHOICES
+    }
+    assert len(rows) == len(FIELDS) - len(CHOICES), "a setting stands there twice"
+
+
+def test_the_table_of_bounds_names_only_problems_that_there_are() -> None:
+    named = re.findall(r"(\d{3}) `([a-z-]+)`", section("bounds"))
+    known = {(str(status), name) for name, (status, _) in PROBLEMS.items()}
+
+    assert len(named) > 10
+    assert set(named) <= known
 
 
 @pytest.mark.slow

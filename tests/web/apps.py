@@ -15,8 +15,10 @@ from rockets.actors.rocket_lists import EXACT_MAX, RocketLists, open_rocket_list
 from rockets.journal.base import Journal
 from rockets.journal.thread import inline
 from rockets.lending import lender
+from rockets.web.answer_bound import AnswerBound, answer_budget
 from rockets.web.app import create_app
 from rockets.web.batch import BatchBodies
+from rockets.web.byte_budget import ByteBudget
 from rockets.web.fast_lane import FastLane
 from rockets.web.front import Front, FrontLimits
 from rockets.web.messages import IntakeLimits
@@ -32,7 +34,13 @@ def clock() -> int:
     return 7
 
 
-def _app(fleet: Fleet, lists: RocketLists, rejections: Rejections, health: Health) -> QuartTrio:
+def _app(
+    fleet: Fleet,
+    lists: RocketLists,
+    rejections: Rejections,
+    health: Health,
+    answers: ByteBudget | None = None,
+) -> QuartTrio:
     return create_app(
         fleet=fleet,
         lists=lists,
@@ -42,6 +50,7 @@ def _app(fleet: Fleet, lists: RocketLists, rejections: Rejections, health: Healt
         health=lambda: health,
         wall_clock=clock,
         limits=IntakeLimits(),
+        answers=answers or answer_budget(2**26),
         body_pause_s=10,
         body_total_s=60,
     )
@@ -84,9 +93,10 @@ async def running_service(
     fast_lane: bool = True,
     gate: Gate | None = None,
     limits: FleetLimits | None = None,
+    answers_max: int = 2**26,
 ) -> AsyncIterator[Service]:
     """Run the whole service but its process, with the fast lane or without it."""
-    intake, bounds = IntakeLimits(), FrontLimits()
+    intake, bounds, answers = IntakeLimits(), FrontLimits(), answer_budget(answers_max)
     async with (
         running_fleet(journal, gate=gate, limits=limits) as fleet,
         open_rejections(fleet._journal, wall_clock=clock) as rejections,
@@ -97,13 +107,15 @@ async def running_service(
             fleet=fleet,
             connections=connections,
             wall_clock=clock,
+            answers=answers,
             message_max=intake.message_max,
             ask_timeout_s=intake.ask_timeout_s,
         )
         front = Front(
             connections=connections,
             lend=lender(
-                _app(fleet, lists, rejections, HEALTH), send_timeout_s=bounds.send_timeout_s
+                AnswerBound(_app(fleet, lists, rejections, HEALTH, answers), answers),
+                send_timeout_s=bounds.send_timeout_s,
             ),
             rules=BatchBodies(intake.message_max, intake.batch_max),
             limits=bounds,
@@ -113,6 +125,7 @@ async def running_service(
             sweeping.start_soon(lane.sweep)
             async with open_port(front, connections) as port:
                 yield Service(port, front, connections, fleet)
+            assert answers.used == 0, "an answer that has gone is still counted"
             sweeping.cancel_scope.cancel()
 
 

@@ -14,14 +14,30 @@ from rockets.actors.fleet import Fleet, FleetLimits, FleetUnavailable
 from rockets.domain.messages import MessageInvalid, MessageMalformed, decode_message
 from rockets.journal.base import Appended, JournalFull, Note, Record
 from rockets.journal.memory import MemoryJournal
-from rockets.web.batch import ITEMS_MAX, LINES_PER_PART, BatchIntake, BatchResult, form_of
+from rockets.web.answer_bound import answer_budget
+from rockets.web.batch import (
+    FIELD_BYTES,
+    ITEMS_MAX,
+    LINES_PER_PART,
+    PART_BYTES_MAX,
+    PROBLEM_BYTES,
+    BatchIntake,
+    BatchResult,
+    form_of,
+)
+from rockets.web.byte_budget import ByteBudget
 from rockets.web.problems import Refusal
 from tests.actors.fleets import Gate, running_fleet
 from tests.helpers import body
 
 
 def intake(
-    fleet: Fleet, rejected: list[bytes] | None = None, *, item_max: int = 65_536
+    fleet: Fleet,
+    rejected: list[bytes] | None = None,
+    *,
+    item_max: int = 65_536,
+    items_max: int = ITEMS_MAX,
+    answers: ByteBudget | None = None,
 ) -> BatchIntake:
     """Start a batch on this fleet."""
     return BatchIntake(
@@ -29,6 +45,8 @@ def intake(
         wall_clock=lambda: 1,
         ask_timeout_s=8,
         item_max=item_max,
+        items_max=items_max,
+        answer=(answers or answer_budget(2**30)).hold(),
         request_id="id",
         reject=(rejected if rejected is not None else []).append,
     )
@@ -165,6 +183,38 @@ async def test_each_part_of_the_lines_is_one_append_per_rocket() -> None:
 
     half = LINES_PER_PART // 2
     assert journal.of == {"r0": [half, 5], "r1": [half, 5]}
+
+
+@pytest.mark.parametrize(("over", "parts"), [(-1, [4]), (0, [3, 1]), (1, [3, 1])])
+async def test_a_part_of_the_lines_ends_where_it_has_so_many_bytes(
+    over: int, parts: list[int]
+) -> None:
+    journal = Appends()
+    sizes = [PART_BYTES_MAX // 3, PART_BYTES_MAX // 3, PART_BYTES_MAX // 3 + over, 300]
+    assert sum(sizes[:3]) == PART_BYTES_MAX + over
+    lines = [sized(number, size) for number, size in enumerate(sizes, 1)]
+    async with running_fleet(journal) as fleet:
+        arriving = pieces(b"\n".join(lines), 1_024)
+        await intake(fleet, item_max=PART_BYTES_MAX).take_lines(arriving)
+
+    assert journal.of == {"r": parts}
+
+
+@pytest.mark.parametrize(("room", "refused"), [(1, False), (0, False), (-1, True)])
+async def test_problems_for_which_there_is_no_room_end_the_batch_in_doubt(
+    room: int, refused: bool
+) -> None:
+    count, errors = 100, 2  # of an empty object
+    answers = answer_budget(count * (PROBLEM_BYTES + errors * FIELD_BYTES) + room)
+    async with running_fleet() as fleet:
+        batch = intake(fleet, answers=answers)
+        content = b"[" + b",".join([b"{}"] * count) + b"]"
+        if refused:
+            with pytest.raises(Refusal, match="too many large answers") as raised:
+                await batch.take_array(content)
+            assert raised.value.name == "unavailable"
+        else:
+            await batch.take_array(content)
 
 
 async def test_lines_are_durable_while_the_rest_is_still_arriving() -> None:

@@ -66,6 +66,7 @@ class FleetLimits(msgspec.Struct, frozen=True):
     actors_max: int = 4_096
     idle_timeout_s: float = 60.0
     waiting_max: int = 4_096
+    waiting_bytes_max: int = 128 * 1024 * 1024
     rocket_gaps_max: int = 100_000
     total_gaps_max: int = 250_000
 
@@ -111,7 +112,7 @@ class Fleet:
         # Least recently used first.
         self._entries: OrderedDict[Channel, _Entry] = OrderedDict()
         self._crashes: dict[Channel, deque[float]] = {}
-        self._waiting = 0
+        self._waiting = self._waiting_bytes = 0
         self._restarts = 0
         self._closed = False
 
@@ -124,9 +125,10 @@ class Fleet:
         Raises FleetUnavailable where that is in doubt.
         Cancelling the wait leaves what was handed over to be stored.
         """
-        with self._counted():
+        with self._counted(messages) as posted:
             part = AwaitedPart(messages, received_at)
             await self.post(channel, part)
+            posted.append(part)
             return await _replies(part)
 
     async def post(self, channel: Channel, part: Part) -> None:
@@ -150,15 +152,22 @@ class Fleet:
             return False
         return True
 
-    def enter(self) -> None:
-        """Count a request that waits; raises FleetUnavailable where too many do."""
+    def enter(self, size: int) -> None:
+        """Count a request that waits with so many bytes; FleetUnavailable where too much does.
+
+        A single one is taken whatever its size.
+        """
         if self._waiting >= self._limits.waiting_max:
             raise FleetUnavailable("too many requests wait for a commit")
+        if self._waiting and self._waiting_bytes + size > self._limits.waiting_bytes_max:
+            raise FleetUnavailable("too many bytes wait for a commit")
         self._waiting += 1
+        self._waiting_bytes += size
 
-    def leave(self) -> None:
+    def leave(self, size: int) -> None:
         """Count a request that waits no more."""
         self._waiting -= 1
+        self._waiting_bytes -= size
 
     async def ask_all(self, messages: Sequence[Message], *, received_at: int) -> list[Reply]:
         """Hand messages of any rockets over, like `ask`, and wait until all are durable.
@@ -173,15 +182,17 @@ class Fleet:
         replies: dict[int, Reply] = {}
         rockets = list(places.items())
         at_once = max(1, min(ROCKETS_AT_ONCE, self._limits.actors_max // 2))
-        with self._counted():
+        with self._counted(messages) as posted:
             for start in range(0, len(rockets), at_once):
                 parts = []
                 for channel, mine in rockets[start : start + at_once]:
                     part = AwaitedPart([messages[place] for place in mine], received_at)
                     await self.post(channel, part)
                     parts.append((mine, part))
+                    posted.append(part)
                 for mine, part in parts:
                     replies |= zip(mine, await _replies(part), strict=True)
+                posted.clear()
         return [replies[place] for place in range(len(messages))]
 
     def statistics(self) -> FleetStatistics:
@@ -195,12 +206,31 @@ class Fleet:
         )
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self.enter()
+    def _counted(self, messages: Sequence[Message]) -> Iterator[list[Part]]:
+        """Count a request; what it posts goes into the list.
+
+        Who gives up leaves that with the actors. As long as they hold any of it, it takes memory,
+        so it counts: on a disk that hangs, senders would else come and go without end.
+        """
+        size = sum(len(message.body) for message in messages)
+        self.enter(size)
+        posted: list[Part] = []
         try:
-            yield
+            yield posted
         finally:
-            self.leave()
+            held = [part for part in posted if not part.answered]
+            left = len(held)
+
+            def one_less() -> None:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    self.leave(size)
+
+            for part in held:
+                part.give_up(one_less)
+            if not held:
+                self.leave(size)
 
     def _mailbox(self, channel: Channel) -> trio.MemorySendChannel[Part]:
         """Look the mailbox up, starting the actor where there is none. No checkpoint."""

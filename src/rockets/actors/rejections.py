@@ -76,11 +76,13 @@ class RejectionTotals(msgspec.Struct, frozen=True, rename="camel"):
 class Rejections:
     """Keeps refused bodies and gives them back; see the module."""
 
-    def __init__(self, journal: JournalWriter, wall_clock: Callable[[], int]) -> None:
+    def __init__(
+        self, journal: JournalWriter, wall_clock: Callable[[], int], *, waiting_max: int
+    ) -> None:
         self.not_kept = 0
         self._journal = journal
         self._wall_clock = wall_clock
-        self._bodies_in, self._bodies_out = trio.open_memory_channel[tuple[bytes, int]](WAITING_MAX)
+        self._bodies_in, self._bodies_out = trio.open_memory_channel[tuple[bytes, int]](waiting_max)
         # How many were taken in, how many of them are stored or given up, and news of the latter.
         self._taken = self._settled = 0
         self._progress = trio.Event()
@@ -220,13 +222,13 @@ def _note(body: bytes, received_at: int) -> Note:
 
 @asynccontextmanager
 async def open_rejections(
-    journal: JournalWriter, *, wall_clock: Callable[[], int]
+    journal: JournalWriter, *, wall_clock: Callable[[], int], waiting_max: int = WAITING_MAX
 ) -> AsyncIterator[Rejections]:
     """Run the task that keeps rejections until the block ends; then it keeps what waits.
 
     `wall_clock` gives microseconds since the epoch.
     """
-    rejections = Rejections(journal, wall_clock)
+    rejections = Rejections(journal, wall_clock, waiting_max=waiting_max)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rejections.run)
         try:

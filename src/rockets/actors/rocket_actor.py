@@ -55,9 +55,10 @@ class Part:
     """Messages of one sender for one rocket, and the place where the answer is put.
 
     Exactly one of `replies` and `error` is there once `tell` is called, which happens once.
+    A sender that gives up is told nothing, but that the actor is through with the part.
     """
 
-    __slots__ = ("answered", "error", "messages", "received_at", "replies")
+    __slots__ = ("_through", "answered", "error", "messages", "received_at", "replies")
 
     def __init__(self, messages: Sequence[Message], received_at: int) -> None:
         self.messages = messages
@@ -65,20 +66,36 @@ class Part:
         self.replies: Sequence[Reply] = ()
         self.error: Exception | None = None
         self.answered = False
+        self._through: Callable[[], None] | None = None
 
     def answer(self, replies: Sequence[Reply]) -> None:
         """Put the replies, one per message in order, unless the sender has given up."""
-        if not self.answered:
-            self.replies = replies
-            self.answered = True
-            self.tell()
+        if self.answered:
+            self._tell_through()
+            return
+        self.replies = replies
+        self.answered = True
+        self.tell()
 
     def fail(self, error: Exception) -> None:
         """Answer with an error, unless there is an answer already."""
-        if not self.answered:
-            self.error = error
-            self.answered = True
-            self.tell()
+        if self.answered:
+            self._tell_through()
+            return
+        self.error = error
+        self.answered = True
+        self.tell()
+
+    def give_up(self, through: Callable[[], None]) -> None:
+        """Want no answer any more; `through` is called once the actor holds the part no longer."""
+        assert not self.answered, "who has an answer has nothing to give up"
+        self.answered = True
+        self._through = through
+
+    def _tell_through(self) -> None:
+        if self._through is not None:
+            self._through()
+            self._through = None
 
     def tell(self) -> None:
         """Tell the sender that the answer is there; must not raise and must not wait."""

@@ -22,6 +22,7 @@ from typing import Literal
 
 from .backup import BackupFailed, BackupProgress, backup
 from .base import (
+    NOTE_LIMITS,
     Appended,
     Journal,
     JournalBusy,
@@ -98,6 +99,7 @@ def open_journal(
     durability: Durability = "full",
     *,
     reserve_bytes: int = RESERVE_BYTES,
+    note_limits: NoteLimits = NOTE_LIMITS,
 ) -> Journal:
     """Open the journal of a durability; `memory` keeps nothing and leaves the path alone.
 
@@ -105,5 +107,7 @@ def open_journal(
     Raises `JournalRefused` with one line that says what is in the way.
     """
     if durability == "memory":
-        return MemoryJournal()
-    return SqliteJournal(path, durability=durability, reserve_bytes=reserve_bytes)
+        return MemoryJournal(note_limits=note_limits)
+    return SqliteJournal(
+        path, durability=durability, reserve_bytes=reserve_bytes, note_limits=note_limits
+    )

@@ -3,7 +3,8 @@
 In front of Quart, where a request is bytes:
 
 - `front`: owns the connections and reads requests; `connections` counts and closes them.
-- `framing`: reads heads and bodies; `body_budget` counts the bytes of bodies.
+- `framing`: reads heads and bodies; `byte_budget` counts the bytes of bodies.
+- `answer_bound`: the same for what the handlers answer.
 - `body_stream`: the body of a stream of lines, read while the first lines are taken.
 
 The Quart application and its routes:

@@ -27,6 +27,7 @@ from rockets.web import (
     rockets,
     swagger_ui,
 )
+from rockets.web.byte_budget import ByteBudget
 from rockets.web.messages import Intake, IntakeLimits
 from rockets.web.operations import Health
 from rockets.web.problems import Answer, ProblemName
@@ -53,6 +54,7 @@ def create_app(
     health: Callable[[], Health],
     wall_clock: Callable[[], int],
     limits: IntakeLimits,
+    answers: ByteBudget,
     body_pause_s: float,
     body_total_s: float,
 ) -> QuartTrio:
@@ -78,7 +80,11 @@ def create_app(
         return _to_response(_problem_for(error))
 
     intake = Intake(
-        fleet=fleet, wall_clock=wall_clock, limits=limits, reject=rejections.keep_nowait
+        fleet=fleet,
+        wall_clock=wall_clock,
+        limits=limits,
+        answers=answers,
+        reject=rejections.keep_nowait,
     )
     messages.add_routes(app, intake=intake, pause_s=body_pause_s, total_s=body_total_s)
     notes.add_routes(
@@ -88,7 +94,7 @@ def create_app(
     rockets.add_routes(app, read_model=fleet.read_model, lists=lists, history=history)
     history_routes.add_routes(app, history=history)
     operations.add_routes(app, health=health)
-    openapi.add_routes(app)
+    openapi.add_routes(app, batch_messages_max=limits.batch_messages_max)
     swagger_ui.add_routes(app)
     problem_pages.add_routes(app)
     return app

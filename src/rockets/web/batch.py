@@ -16,17 +16,19 @@ import trio
 from rockets.actors.fleet import Fleet
 from rockets.domain.ledger import Outcome
 from rockets.domain.messages import Message, MessageInvalid, MessageMalformed, decode_message
+from rockets.web.byte_budget import Holding
 from rockets.web.framing import Head
 from rockets.web.problems import Problem, Refusal, problem_body, refusal, too_many_gaps
 
-# NDJSON is handed over in parts of this many lines, so that a long batch becomes durable while
-# it is still arriving.
+# NDJSON is handed over in parts of this many lines, or of fewer that have so many bytes, so that a
+# long batch becomes durable while it is still arriving, and is never held as a whole.
 LINES_PER_PART = 1_000
+PART_BYTES_MAX = 384 * 1024
 
 # Decoding holds the loop; after this many messages (about 1 ms) others get their turn.
 DECODED_AT_ONCE = 200
 
-ITEMS_MAX = 10_000
+ITEMS_MAX = 10_000  # unless the settings say otherwise
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 _JSON_WHITE_SPACE = b" \t\r\n"
@@ -37,6 +39,11 @@ _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 # The shortest item and its comma, such as `1,`, have two bytes: so many of them would become half
 # a gigabyte of small objects before they could be counted. A valid message has ten times this.
 ITEM_BYTES_MIN = 16
+
+# What the problem of one item takes until the batch is answered, and each field that is wrong.
+# (Measured: a small body of ten thousand items that are none grows by a hundred times.)
+PROBLEM_BYTES = 1_024
+FIELD_BYTES = 256
 
 
 class ItemProblem(msgspec.Struct, frozen=True):
@@ -101,13 +108,19 @@ class BatchIntake:
         wall_clock: Callable[[], int],
         ask_timeout_s: float,
         item_max: int,
+        items_max: int,
+        answer: Holding,
         request_id: str,
         reject: Callable[[bytes], None],
     ) -> None:
+        """`answer` holds what the problems take, and may refuse to."""
         self._fleet = fleet
         self._wall_clock = wall_clock
         self._ask_timeout_s = ask_timeout_s
         self._item_max = item_max
+        self._items_max = items_max
+        self._answer = answer
+        self._answer_bytes = 0
         self._request_id = request_id
         self._reject = reject
         self._outcomes: list[Outcome | None] = []
@@ -117,7 +130,7 @@ class BatchIntake:
         """Take a whole JSON array; a malformed one is refused as a whole."""
         try:
             body.decode()
-            _refuse_crumbs(body)
+            self._refuse_crumbs(body)
             items = _ITEMS.decode(body)
         except UnicodeDecodeError as error:
             raise MessageMalformed("the body is not UTF-8") from error
@@ -131,11 +144,11 @@ class BatchIntake:
         lines = _Lines(self._item_max)
         async for piece in pieces:
             lines.add(piece)
-            while len(lines.whole) >= LINES_PER_PART:
-                await self._take(lines.whole[:LINES_PER_PART])
-                del lines.whole[:LINES_PER_PART]
+            while lines.has_part:
+                await self._take(lines.take_part())
         lines.end()
-        await self._take(lines.whole)
+        while lines.whole:
+            await self._take(lines.take_part())
 
     def result(self, *, with_outcomes: bool) -> BatchResult:
         """Give the answer."""
@@ -167,8 +180,20 @@ class BatchIntake:
         self._problems.sort(key=lambda problem: problem.index)
 
     def _check_count(self, more: int) -> None:
-        if len(self._outcomes) + more > ITEMS_MAX:
-            raise Refusal("content-too-large", f"a batch has at most {ITEMS_MAX} messages")
+        if len(self._outcomes) + more > self._items_max:
+            raise self._too_many()
+
+    def _too_many(self) -> Refusal:
+        return Refusal("content-too-large", f"a batch has at most {self._items_max} messages")
+
+    def _refuse_crumbs(self, body: bytes) -> None:
+        """Refuse an array that must have far too many items before any of them is made.
+
+        With more commas than a quarter of the bytes it is not made of messages: no JSON text that
+        describes one has as many.
+        """
+        if len(body) > self._items_max * ITEM_BYTES_MIN and body.count(b",") * 4 > len(body):
+            raise self._too_many()
 
     def _decode(self, item: bytes) -> Message:
         if len(item) > self._item_max:
@@ -185,17 +210,12 @@ class BatchIntake:
         body = problem_body(
             refused.name, refused.detail, request_id=self._request_id, errors=refused.errors
         )
+        self._answer_bytes += PROBLEM_BYTES + FIELD_BYTES * len(refused.errors)
+        try:
+            self._answer.grow_to(self._answer_bytes)
+        except Refusal as full:  # earlier items may be stored by now
+            raise Refusal("unavailable", full.detail) from full
         self._problems.append(ItemProblem(index, body))
-
-
-def _refuse_crumbs(body: bytes) -> None:
-    """Refuse an array that must have far too many items before any of them is made.
-
-    With more commas than a quarter of the bytes it is not made of messages: no JSON text that
-    describes one has as many.
-    """
-    if len(body) > ITEMS_MAX * ITEM_BYTES_MIN and body.count(b",") * 4 > len(body):
-        raise Refusal("content-too-large", f"a batch has at most {ITEMS_MAX} messages")
 
 
 class _Lines:
@@ -206,6 +226,7 @@ class _Lines:
 
     def __init__(self, line_max: int) -> None:
         self.whole: list[bytes] = []
+        self._size = 0  # of these
         self._line_max = line_max
         self._begun = bytearray()
 
@@ -217,14 +238,29 @@ class _Lines:
                 self._grow(end)
                 self.end()
             elif end.strip(_JSON_WHITE_SPACE):  # the usual line is taken as it is
-                self.whole.append(end.removesuffix(b"\r"))
+                self._keep(end)
         self._grow(begin)
 
     def end(self) -> None:
         """End the line that has begun, if it holds anything."""
         if self._begun.strip(_JSON_WHITE_SPACE):
-            self.whole.append(bytes(self._begun).removesuffix(b"\r"))
+            self._keep(bytes(self._begun))
         self._begun.clear()
+
+    @property
+    def has_part(self) -> bool:
+        """Enough lines wait to be handed over."""
+        return len(self.whole) >= LINES_PER_PART or self._size >= PART_BYTES_MAX
+
+    def take_part(self) -> list[bytes]:
+        """Take the next lines out."""
+        part, self.whole = self.whole[:LINES_PER_PART], self.whole[LINES_PER_PART:]
+        self._size = sum(map(len, self.whole))
+        return part
+
+    def _keep(self, line: bytes) -> None:
+        self.whole.append(line.removesuffix(b"\r"))
+        self._size += len(line)
 
     def _grow(self, piece: bytes) -> None:
         # A line may end with a CR that does not count; what is over is cut off one byte behind.

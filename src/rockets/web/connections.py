@@ -73,6 +73,13 @@ class Watcher(Protocol):
         """Look at it no more."""
 
 
+class Holding(Protocol):
+    """A share of the memory."""
+
+    def end(self) -> None:
+        """Give it back."""
+
+
 class Connection:
     """One connection: its socket, its phase, and the answer it may still owe.
 
@@ -85,6 +92,7 @@ class Connection:
         "_socket",
         "client",
         "dropped",
+        "holding",
         "in_hand",
         "owes",
         "phase",
@@ -106,6 +114,7 @@ class Connection:
         self.in_hand = False  # somebody works on it, and will look at what is below
         self.owes = False  # its answer is still to come, by `Connections.answer`
         self.unsent: tuple[bytes, Then] | None = None  # the rest of an answer, and what follows
+        self.holding: Holding | None = None  # what a long answer takes of the memory
 
     def fileno(self) -> int:
         """The descriptor of the socket, -1 once it is closed."""
@@ -175,8 +184,15 @@ class Connection:
         if self.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
-        self.owes = False
+        self.settle()
         self.tell_paid()
+
+    def settle(self) -> None:
+        """Owe no answer any more."""
+        self.owes = False
+        if self.holding is not None:
+            self.holding.end()
+            self.holding = None
 
     def _gone(self) -> Exception:
         if self.fileno() < 0:
@@ -259,7 +275,7 @@ class Connections:
         if then == "drop":
             self.drop(connection)
             return
-        connection.owes = False
+        connection.settle()
         if then == "close" or self.stopping:
             self.linger(connection)
         else:

@@ -12,6 +12,7 @@ socket, and the task waits for the next request all the while.
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 
 import msgspec
 import trio
@@ -30,6 +31,7 @@ from rockets.domain.messages import (
 from rockets.domain.rocket import Rocket
 from rockets.web import problems
 from rockets.web.batch import OUTCOMES, form_of
+from rockets.web.byte_budget import ByteBudget
 from rockets.web.connections import SWEEP_INTERVAL_S, Connection, Connections, Then
 from rockets.web.etags import etag
 from rockets.web.framing import Head
@@ -70,12 +72,14 @@ class FastLane:
         fleet: Fleet,
         connections: Connections,
         wall_clock: Callable[[], int],
+        answers: ByteBudget,
         message_max: int,
         ask_timeout_s: float,
     ) -> None:
         self._fleet = fleet
         self._connections = connections
         self._wall_clock = wall_clock
+        self._answers = answers
         self._message_max = message_max
         self._ask_timeout_s = ask_timeout_s
         # All wait equally long, so the first is the one that has waited longest.
@@ -120,10 +124,21 @@ class FastLane:
             ask = self._ask(connection, hot, body, then)
             return ask is not None and self._post(ask)
         content = self._rocket(hot.channel) if hot.channel is not None else self._list()
-        if content is None:
+        if content is None or not self._hold(connection, len(content[1])):
             return False
         connection.owes = True
         self._answer(connection, hot, then, *content)
+        return True
+
+    def _hold(self, connection: Connection, size: int) -> bool:
+        """Find room for an answer until it is sent; where there is none the handler says so."""
+        if size > self._answers.small_max:
+            holding = self._answers.hold()
+            try:
+                holding.grow_to(size)
+            except problems.Refusal:
+                return False
+            connection.holding = holding
         return True
 
     async def take_waiting(
@@ -153,7 +168,13 @@ class FastLane:
             for ask in list(self._waiting):
                 if ask.since > overdue:
                     break
-                ask.fail(FleetUnavailable(f"not durable within {self._ask_timeout_s:g} s"))
+                self._give_up(ask)
+
+    def _give_up(self, ask: "_Ask") -> None:
+        """Say 503; the request counts as waiting until its actor holds it no longer."""
+        del self._waiting[ask]
+        ask.give_up(partial(self._fleet.leave, ask.size))
+        self._refuse(ask, FleetUnavailable(f"not durable within {self._ask_timeout_s:g} s"))
 
     def _ask(self, connection: Connection, hot: Hot, body: bytes, then: Then) -> "_Ask | None":
         """Make an ask of a body; None where the handler must say what is wrong with it."""
@@ -183,7 +204,7 @@ class FastLane:
         """Count an ask among those that wait; where there are too many it is refused."""
         ask.connection.owes = True
         try:
-            self._fleet.enter()
+            self._fleet.enter(ask.size)
         except FleetUnavailable as error:
             self._refuse(ask, error)
             return False
@@ -192,7 +213,7 @@ class FastLane:
 
     def _leave(self, ask: "_Ask") -> None:
         del self._waiting[ask]
-        self._fleet.leave()
+        self._fleet.leave(ask.size)
 
     def told(self, ask: "_Ask") -> None:
         """Send the answer of an ask."""
@@ -264,7 +285,7 @@ class FastLane:
 class _Ask(Part):
     """A message that waits for its commit, and whom to answer."""
 
-    __slots__ = ("_lane", "connection", "hot", "since", "then")
+    __slots__ = ("_lane", "connection", "hot", "since", "size", "then")
 
     def __init__(
         self,
@@ -280,6 +301,7 @@ class _Ask(Part):
         self.connection = connection
         self.hot = hot
         self.then = then
+        self.size = len(message.body)
         self.since = connection.since  # it has just become busy
 
     def tell(self) -> None:

@@ -11,8 +11,11 @@ import msgspec
 
 from rockets.web.problems import ProblemName
 
+# Unless the settings say otherwise.
 HEAD_MAX = 16 * 1024
 HEADERS_MAX = 64
+
+# Nobody needs more than these.
 CHUNK_LINE_MAX = 256
 TRAILERS_MAX = 8 * 1024
 
@@ -105,17 +108,17 @@ def skip_empty_lines(buffer: bytes) -> bytes:
     return buffer[match.end() :] if match else buffer
 
 
-def find_head_end(buffer: bytes | bytearray) -> int:
+def find_head_end(buffer: bytes | bytearray, *, head_max: int = HEAD_MAX) -> int:
     """Give the length of the head with its empty line, or -1 while it is incomplete.
 
     Raises FramingError as soon as it is clear that the head will not be taken.
     """
     end = buffer.find(b"\r\n\r\n")
     length = end + 4 if end >= 0 else len(buffer)
-    if _has_bare_line_end(buffer, min(length, HEAD_MAX)):
+    if _has_bare_line_end(buffer, min(length, head_max)):
         raise FramingError("bad-request", "a line of the head does not end with CR LF")
-    if length > HEAD_MAX:
-        raise FramingError("header-fields-too-large", f"the head is over {HEAD_MAX} bytes")
+    if length > head_max:
+        raise FramingError("header-fields-too-large", f"the head is over {head_max} bytes")
     return length if end >= 0 else -1
 
 
@@ -130,11 +133,11 @@ def _has_bare_line_end(buffer: bytes | bytearray, end: int) -> bool:
     return returns != pairs or buffer.count(b"\n", 0, end) != pairs
 
 
-def parse_head(data: bytes) -> Head:
+def parse_head(data: bytes, *, headers_max: int = HEADERS_MAX) -> Head:
     """Read a complete head that ends with its empty line. Raises FramingError."""
     lines = data[:-4].split(b"\r\n")
-    if len(lines) - 1 > HEADERS_MAX:
-        raise FramingError("header-fields-too-large", f"more than {HEADERS_MAX} header fields")
+    if len(lines) - 1 > headers_max:
+        raise FramingError("header-fields-too-large", f"more than {headers_max} header fields")
     method, target, version_1_1 = _request_line(lines[0])
     headers = tuple(_header(line) for line in lines[1:])
     target, authority = _origin_form(method, target)

@@ -19,8 +19,8 @@ import structlog
 import trio
 
 from rockets.web import problems
-from rockets.web.body_budget import BodyBudget, Holding
 from rockets.web.body_stream import BodyStream
+from rockets.web.byte_budget import ByteBudget, Holding
 from rockets.web.connections import (
     RECEIVE_SIZE,
     SEND_SIZE,
@@ -101,7 +101,9 @@ class Front:
             send=self._send,
             hot=(lambda head: None) if fast_lane is None else fast_lane.hot,
         )
-        self._bodies = BodyBudget(limits.bodies_total_max, small_max=limits.small_body_max)
+        self._bodies = ByteBudget(
+            limits.bodies_total_max, full=_too_many_bodies, small_max=limits.small_body_max
+        )
 
     def statistics(self) -> FrontStatistics:
         """Give a snapshot of the counts."""
@@ -321,6 +323,10 @@ class Front:
             sock.send(data)
             sock.recv(RECEIVE_SIZE)
         sock.close()
+
+
+def _too_many_bodies() -> FramingError:
+    return FramingError("overloaded", "too many large bodies are under way")
 
 
 def _no_answer() -> FramingError:

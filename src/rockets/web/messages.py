@@ -12,7 +12,8 @@ from rockets.actors.rocket_actor import Reply
 from rockets.domain.ledger import Outcome
 from rockets.domain.messages import Message, MessageInvalid, MessageMalformed, decode_message
 from rockets.domain.rocket import Rocket
-from rockets.web.batch import BatchIntake, form_of
+from rockets.web.batch import ITEMS_MAX, BatchIntake, form_of
+from rockets.web.byte_budget import ByteBudget, Holding
 from rockets.web.problems import Refusal, too_many_gaps
 
 
@@ -28,6 +29,7 @@ class IntakeLimits(msgspec.Struct, frozen=True):
 
     message_max: int = 64 * 1024
     batch_max: int = 8 * 1024 * 1024
+    batch_messages_max: int = ITEMS_MAX
     ask_timeout_s: float = 8.0  # from the last byte of a message, or of a part of a batch
 
 
@@ -40,11 +42,13 @@ class Intake:
         fleet: Fleet,
         wall_clock: Callable[[], int],
         limits: IntakeLimits,
+        answers: ByteBudget,
         reject: Callable[[bytes], None],
     ) -> None:
         self._fleet = fleet
         self._wall_clock = wall_clock
         self._limits = limits
+        self._answers = answers
         self._reject = reject  # told of every invalid message; it never fails and never waits
 
     async def answer_message(self, body: bytes, *, prefer: str | None) -> Response:
@@ -68,19 +72,21 @@ class Intake:
 
     async def answer_array(self, body: bytes, *, prefer: str | None) -> Response:
         """Take a JSON array of messages."""
-        batch = self._batch()
-        try:
-            await batch.take_array(body)
-        except MessageMalformed:
-            self._reject(body)
-            raise
-        return _batch_answer(batch, prefer)
+        with self._answers.hold() as answer:
+            batch = self._batch(answer)
+            try:
+                await batch.take_array(body)
+            except MessageMalformed:
+                self._reject(body)
+                raise
+            return _batch_answer(batch, prefer)
 
     async def answer_lines(self, pieces: AsyncIterator[bytes], *, prefer: str | None) -> Response:
         """Take lines of messages while they arrive."""
-        batch = self._batch()
-        await batch.take_lines(pieces)
-        return _batch_answer(batch, prefer)
+        with self._answers.hold() as answer:
+            batch = self._batch(answer)
+            await batch.take_lines(pieces)
+            return _batch_answer(batch, prefer)
 
     def _decode(self, body: bytes) -> Message:
         limit = self._limits.message_max
@@ -92,12 +98,14 @@ class Intake:
             self._reject(body)
             raise
 
-    def _batch(self) -> BatchIntake:
+    def _batch(self, answer: Holding) -> BatchIntake:
         return BatchIntake(
             fleet=self._fleet,
             wall_clock=self._wall_clock,
             ask_timeout_s=self._limits.ask_timeout_s,
             item_max=self._limits.message_max,
+            items_max=self._limits.batch_messages_max,
+            answer=answer,
             request_id=g.request_id,
             reject=self._reject,
         )

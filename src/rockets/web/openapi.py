@@ -38,16 +38,18 @@ EXAMPLES: Mapping[str, Mapping[str, object]] = {
 }
 
 
-def add_routes(app: QuartTrio) -> None:
+def add_routes(app: QuartTrio, *, batch_messages_max: int) -> None:
     """Make the document and mount the route."""
-    answer = page(msgspec.json.encode(document()), "application/json").answer
+    answer = page(
+        msgspec.json.encode(document(batch_messages_max=batch_messages_max)), "application/json"
+    ).answer
 
     @app.get("/openapi.json")
     async def get_openapi() -> Response:
         return answer()
 
 
-def document() -> Schema:
+def document(*, batch_messages_max: int = ITEMS_MAX) -> Schema:
     """Build the whole document."""
     kinds = [*_kinds(), Metadata, *PAYLOAD_TYPES.values()]
     schemas, components = msgspec.json.schema_components(
@@ -55,7 +57,7 @@ def document() -> Schema:
     )
     for name, component in components.items():
         _complete(name, component)
-    components |= _messages(components)
+    components |= _messages(components, batch_messages_max)
     schema_of = {repr(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
     paths: dict[str, Schema] = {}
     for route in ROUTES:
@@ -77,20 +79,19 @@ def document() -> Schema:
 
 def _description() -> str:
     """Say what holds for every route."""
-    statuses = {405: "method-not-allowed"} | {
-        PROBLEMS[name][0]: name
-        for name in (
-            "bad-request",
-            "request-timeout",
-            "content-too-large",
-            "expectation-failed",
-            "header-fields-too-large",
-            "not-implemented",
-            "too-many-connections",
-            "http-version-not-supported",
-        )
-    }
-    listed = ", ".join(f"{status} [{name}](/problems/{name})" for status, name in statuses.items())
+    names: tuple[ProblemName, ...] = (
+        "method-not-allowed",
+        "bad-request",
+        "request-timeout",
+        "content-too-large",
+        "expectation-failed",
+        "header-fields-too-large",
+        "not-implemented",
+        "too-many-connections",
+        "overloaded",
+        "http-version-not-supported",
+    )
+    listed = ", ".join(f"{PROBLEMS[name][0]} [{name}](/problems/{name})" for name in names)
     return (
         "Every error is application/problem+json, and its type is a page of this service "
         "([all of them](/problems)). "
@@ -124,7 +125,7 @@ def _complete(name: str, component: Schema) -> None:
 # --- messages --------------------------------------------------------------------------------
 
 
-def _messages(components: Mapping[str, Schema]) -> dict[str, Schema]:
+def _messages(components: Mapping[str, Schema], batch_messages_max: int) -> dict[str, Schema]:
     """A form for each messageType and an open one for all others, and what a body may be."""
     metadata = components["Metadata"]
     forms = {
@@ -137,7 +138,7 @@ def _messages(components: Mapping[str, Schema]) -> dict[str, Schema]:
     message = {"$ref": f"{_COMPONENT}Message"}
     batch = {
         "type": "array",
-        "maxItems": ITEMS_MAX,
+        "maxItems": batch_messages_max,
         "description": "Messages; anything else in their place is that item's problem.",
         "items": {"anyOf": [message, {}]},
     }

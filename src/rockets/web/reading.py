@@ -10,11 +10,13 @@ from typing import Protocol
 import msgspec
 import trio
 
-from rockets.web.body_budget import Holding
 from rockets.web.body_stream import BodyStream
+from rockets.web.byte_budget import Holding
 from rockets.web.connections import Connection, Connections, PeerGone
 from rockets.web.fast_lane import Hot
 from rockets.web.framing import (
+    HEAD_MAX,
+    HEADERS_MAX,
     ChunkedBody,
     CountedBody,
     FramingError,
@@ -36,8 +38,10 @@ _UNKNOWN: tuple[Head | None, Hot | None] = None, None
 
 
 class ReadingLimits(msgspec.Struct, frozen=True):
-    """The bounds of a body; `settings` explains the values."""
+    """The bounds of a head and of a body; `settings` explains the values."""
 
+    head_max: int = HEAD_MAX
+    headers_max: int = HEADERS_MAX
     small_body_max: int = 64 * 1024
     body_pause_s: float = 10.0
     body_total_s: float = 60.0
@@ -96,7 +100,9 @@ class RequestReader:
         """
         while True:
             buffer = skip_empty_lines(buffer)
-            length = find_head_end(buffer) if buffer not in {b"", b"\r"} else -1
+            length = -1
+            if buffer not in {b"", b"\r"}:
+                length = find_head_end(buffer, head_max=self._limits.head_max)
             if length >= 0:
                 return *self._parse_head(buffer[:length]), buffer[length:]
             if buffer and connection.phase == "idle":
@@ -107,7 +113,7 @@ class RequestReader:
             buffer += data
 
     def _parse_head(self, data: bytes) -> tuple[Head, Hot | None]:
-        head = parse_head(data)
+        head = parse_head(data, headers_max=self._limits.headers_max)
         known = head, self._hot(head)
         if len(data) <= KNOWN_HEAD_BYTES_MAX:
             if len(self._known) >= KNOWN_HEADS_MAX:
