@@ -92,11 +92,16 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "rockets.listening": (),  # hands out sockets and does not know to whom
     # Lends a connection of the front's to Hypercorn, so it knows the front's streams.
     "rockets.lending": ("rockets.web", "rockets.telemetry"),
+    # They put together what `server` runs.
+    "rockets.health": ("rockets.actors", "rockets.journal", "rockets.settings", "rockets.web"),
+    "rockets.limits": ("rockets.actors", "rockets.settings", "rockets.web"),
     "rockets.server": (
         "rockets.actors",
         "rockets.domain",
+        "rockets.health",
         "rockets.journal",
         "rockets.lending",
+        "rockets.limits",
         "rockets.listening",
         "rockets.settings",
         "rockets.telemetry",

@@ -17,16 +17,16 @@ from functools import partial
 import structlog
 import trio
 
-from rockets import __version__, listening
+from rockets import __version__, health, limits, listening
 from rockets.actors.anomalies import Anomalies
-from rockets.actors.checkpoints import CheckpointLimits, open_checkpoints
-from rockets.actors.fleet import Fleet, FleetLimits, open_fleet
+from rockets.actors.checkpoints import open_checkpoints
+from rockets.actors.fleet import open_fleet
 from rockets.actors.history import History
 from rockets.actors.read_model import ReadModel
 from rockets.actors.rejections import open_rejections
 from rockets.actors.rocket_lists import open_rocket_lists
 from rockets.journal import Journal, NoteLimits, open_journal
-from rockets.journal.space_watch import SpaceWatch, open_space_watch
+from rockets.journal.space_watch import open_space_watch
 from rockets.journal.thread import Hop, inline, open_thread
 from rockets.journal.writer import JournalWriter, open_writer
 from rockets.lending import lender
@@ -34,11 +34,9 @@ from rockets.settings import Settings
 from rockets.web.answer_bound import AnswerBound, answer_budget
 from rockets.web.app import create_app
 from rockets.web.batch import BatchBodies
-from rockets.web.connections import ConnectionLimits, Connections
+from rockets.web.connections import Connections
 from rockets.web.fast_lane import FastLane
-from rockets.web.front import Front, FrontLimits
-from rockets.web.messages import IntakeLimits
-from rockets.web.operations import Health, HealthStatus
+from rockets.web.front import Front
 
 log = structlog.get_logger()
 
@@ -124,8 +122,8 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         ) as writer,
         _watched(writer, stop),
         open_space_watch(writer) as space,
-        open_checkpoints(writer, read_model, _checkpoint_limits(settings)),
-        open_fleet(journal=writer, read_model=read_model, limits=_fleet_limits(settings)) as fleet,
+        open_checkpoints(writer, read_model, limits.checkpoint(settings)),
+        open_fleet(journal=writer, read_model=read_model, limits=limits.fleet(settings)) as fleet,
         open_rejections(
             writer, wall_clock=_microseconds, waiting_max=settings.rejections_waiting_max
         ) as rejections,
@@ -133,7 +131,7 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         open_rocket_lists(read_model, hop=table) as lists,
     ):
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        connections = Connections(_connection_limits(settings, connections_max))
+        connections = Connections(limits.connection(settings, connections_max))
         answers = answer_budget(settings.answers_total_max)
         app = create_app(
             fleet=fleet,
@@ -141,9 +139,18 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
             history=History(writer, read_model),
             rejections=rejections,
             anomalies=Anomalies(writer, read_model),
-            health=lambda: _health(settings, since, stop, writer, space, fleet, connections, front),
+            health=lambda: health.answer(
+                settings,
+                since=since,
+                stopping=stop.requested.is_set(),
+                writer=writer,
+                space=space,
+                fleet=fleet,
+                connections=connections,
+                front=front,
+            ),
             wall_clock=_microseconds,
-            limits=_intake_limits(settings),
+            limits=limits.intake(settings),
             answers=answers,
             body_pause_s=settings.body_pause_s,
             body_total_s=settings.body_total_s,
@@ -161,7 +168,7 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
             lend=lender(AnswerBound(app, answers), send_timeout_s=settings.send_timeout_s),
             rules=BatchBodies(settings.message_max, settings.batch_max),
             fast_lane=fast_lane if settings.fast_lane else None,
-            limits=_front_limits(settings),
+            limits=limits.front(settings),
         )
         await _run_front(settings, front, fast_lane, connections, stop, started)
 
@@ -317,105 +324,6 @@ def _connections_max(wanted: int) -> int:
     return wanted
 
 
-def _connection_limits(settings: Settings, connections_max: int) -> ConnectionLimits:
-    return ConnectionLimits(
-        connections_max=connections_max,
-        header_timeout_s=settings.header_timeout_s,
-        idle_timeout_s=settings.idle_timeout_s,
-        crowded_idle_timeout_s=settings.crowded_idle_timeout_s,
-    )
-
-
-def _front_limits(settings: Settings) -> FrontLimits:
-    return FrontLimits(
-        head_max=settings.head_max,
-        headers_max=settings.headers_max,
-        bodies_total_max=settings.bodies_total_max,
-        small_body_max=min(settings.message_max, settings.batch_max),
-        body_pause_s=settings.body_pause_s,
-        body_total_s=settings.body_total_s,
-        send_timeout_s=settings.send_timeout_s,
-    )
-
-
-def _intake_limits(settings: Settings) -> IntakeLimits:
-    return IntakeLimits(
-        message_max=settings.message_max,
-        batch_max=settings.batch_max,
-        batch_messages_max=settings.batch_messages_max,
-        ask_timeout_s=settings.ask_timeout_s,
-    )
-
-
-def _fleet_limits(settings: Settings) -> FleetLimits:
-    return FleetLimits(
-        mailbox_max=settings.mailbox_max,
-        actors_max=settings.actors_max,
-        idle_timeout_s=settings.actor_idle_s,
-        waiting_max=settings.requests_waiting_max,
-        waiting_bytes_max=settings.waiting_bytes_max,
-        rocket_gaps_max=settings.rocket_gaps_max,
-        total_gaps_max=settings.total_gaps_max,
-    )
-
-
-def _checkpoint_limits(settings: Settings) -> CheckpointLimits:
-    return CheckpointLimits(records=settings.checkpoint_records, seconds=settings.checkpoint_s)
-
-
 def _microseconds() -> int:
     """The wall clock, for display and for the journal; never for time limits."""
     return time.time_ns() // 1_000
-
-
-def _health(
-    settings: Settings,
-    since: str,
-    stop: _Stop,
-    writer: JournalWriter,
-    space: SpaceWatch,
-    fleet: Fleet,
-    connections: Connections,
-    front: Front,
-) -> Health:
-    status: HealthStatus = "ok" if space.refusal() is None else "degraded"
-    if stop.requested.is_set():
-        status = "stopping"
-    if writer.failure is not None:
-        status = "degraded"
-    fleet_now, connections_now = fleet.statistics(), connections.statistics()
-    return Health(
-        status=status,
-        version=__version__,
-        journal="memory" if settings.durability == "memory" else "sqlite",
-        durability=settings.durability,
-        since=since,
-        checks={
-            "journal": str(writer.failure) if writer.failure else "ok",
-            "space": space.check(),
-        },
-        counts={
-            "rockets": fleet_now.rockets,
-            "liveActors": fleet_now.live_actors,
-            "gaps": fleet_now.gaps,
-            "actorRestarts": fleet_now.restarts,
-            "requestsWaiting": fleet_now.requests_waiting,
-            "connections": len(connections),
-            "connectionsPeak": connections_now.peak,
-            "fastAnswers": front.statistics().fast_answers,
-            "lentRequests": front.statistics().lent_requests,
-            **_space_counts(space),
-        },
-    )
-
-
-def _space_counts(space: SpaceWatch) -> dict[str, int]:
-    """Give the journal's bytes, or nothing where they are not known or there is no file."""
-    seen = space.statistics()
-    if seen is None or not seen.database_bytes:
-        return {}
-    return {
-        "databaseBytes": seen.database_bytes,
-        "walBytes": seen.wal_bytes,
-        "freeBytes": seen.free_bytes,
-    }
