@@ -43,6 +43,8 @@ BOUNDS: dict[str, tuple[float | None, float]] = {
     "reserve_bytes": (0, 2**50),
     "checkpoint_records": (1, 2**40),
     "checkpoint_s": (None, 86_400),
+    "retain_messages": (0, 2**53 - 1),
+    "retain_s": (0, 10**10),
     "shutdown_grace_s": (None, 3_600),
 }
 WORDS: dict[str, tuple[str, ...]] = {

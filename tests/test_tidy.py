@@ -74,6 +74,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "rockets.journal.sqlite_file": ("rockets.journal.base",),
     "rockets.actors": ("rockets.actors", "rockets.domain", "rockets.journal", "rockets.telemetry"),
     "rockets.actors.history": (
+        "rockets.actors.base",
         "rockets.actors.read_model",
         "rockets.actors.rocket_actor",
         "rockets.domain",
@@ -164,6 +165,7 @@ SPAWN_SITES = (
     "src/rockets/web/front.py",  # the tasks of connections that something slow is done with
     "src/rockets/actors/fleet.py",  # one task per active rocket
     "src/rockets/actors/checkpoints.py",  # the one task that keeps ledgers
+    "src/rockets/actors/retention.py",  # the one task that prunes
     "src/rockets/actors/rejections.py",  # the one task that keeps refused bodies
     "src/rockets/actors/rocket_lists.py",  # the one task that brings the lists' table up to date
     "src/rockets/journal/writer.py",  # the one task that commits

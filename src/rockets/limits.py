@@ -2,6 +2,7 @@
 
 from rockets.actors.checkpoints import CheckpointLimits
 from rockets.actors.fleet import FleetLimits
+from rockets.actors.retention import RetentionLimits
 from rockets.settings import Settings
 from rockets.web.connections import ConnectionLimits
 from rockets.web.front import FrontLimits
@@ -57,3 +58,8 @@ def fleet(settings: Settings) -> FleetLimits:
 def checkpoint(settings: Settings) -> CheckpointLimits:
     """When a round of ledgers is due."""
     return CheckpointLimits(records=settings.checkpoint_records, seconds=settings.checkpoint_s)
+
+
+def retention(settings: Settings) -> RetentionLimits:
+    """Which settled messages may be pruned."""
+    return RetentionLimits(messages=settings.retain_messages, seconds=settings.retain_s)

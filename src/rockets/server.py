@@ -24,6 +24,7 @@ from rockets.actors.fleet import open_fleet
 from rockets.actors.history import History
 from rockets.actors.read_model import ReadModel
 from rockets.actors.rejections import open_rejections
+from rockets.actors.retention import open_retention
 from rockets.actors.rocket_lists import open_rocket_lists
 from rockets.journal import Journal, NoteLimits, open_journal
 from rockets.journal.space_watch import open_space_watch
@@ -36,7 +37,7 @@ from rockets.web.app import create_app
 from rockets.web.batch import BatchBodies
 from rockets.web.connections import Connections
 from rockets.web.fast_lane import FastLane
-from rockets.web.front import Front
+from rockets.web.front import Front, Lender
 
 log = structlog.get_logger()
 
@@ -122,8 +123,15 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         ) as writer,
         _watched(writer, stop),
         open_space_watch(writer) as space,
-        open_checkpoints(writer, read_model, limits.checkpoint(settings)),
+        open_checkpoints(writer, read_model, limits.checkpoint(settings)) as checkpoints,
         open_fleet(journal=writer, read_model=read_model, limits=limits.fleet(settings)) as fleet,
+        open_retention(
+            writer,
+            read_model,
+            checkpoints,
+            limits.retention(settings),
+            wall_clock=_microseconds,
+        ),
         open_rejections(
             writer, wall_clock=_microseconds, waiting_max=settings.rejections_waiting_max
         ) as rejections,
@@ -163,14 +171,21 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
             message_max=settings.message_max,
             ask_timeout_s=settings.ask_timeout_s,
         )
-        front = Front(
-            connections=connections,
-            lend=lender(AnswerBound(app, answers), send_timeout_s=settings.send_timeout_s),
-            rules=BatchBodies(settings.message_max, settings.batch_max),
-            fast_lane=fast_lane if settings.fast_lane else None,
-            limits=limits.front(settings),
-        )
+        lend = lender(AnswerBound(app, answers), send_timeout_s=settings.send_timeout_s)
+        front = _front(settings, connections, lend, fast_lane)
         await _run_front(settings, front, fast_lane, connections, stop, started)
+
+
+def _front(
+    settings: Settings, connections: Connections, lend: Lender, fast_lane: FastLane
+) -> Front:
+    return Front(
+        connections=connections,
+        lend=lend,
+        rules=BatchBodies(settings.message_max, settings.batch_max),
+        fast_lane=fast_lane if settings.fast_lane else None,
+        limits=limits.front(settings),
+    )
 
 
 async def _run_front(

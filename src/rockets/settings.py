@@ -174,6 +174,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     checkpoint_s: Annotated[
         float, Meta(gt=0, le=86_400, description="Longest time after which they are, seconds.")
     ] = 60.0
+    # Off: what was sent stays, until somebody says how much is enough.
+    retain_messages: Annotated[
+        int,
+        Meta(ge=0, le=2**53 - 1, description="Settled messages kept of each rocket; 0: all."),
+    ] = 0
+    retain_s: Annotated[
+        float,
+        Meta(ge=0, le=10**10, description="Seconds for which settled messages are kept; 0: ever."),
+    ] = 0.0
     shutdown_grace_s: Annotated[
         float, Meta(gt=0, le=3600, description="Longest time for a clean stop, in seconds.")
     ] = 10.0

@@ -24,6 +24,8 @@ EVENTS: dict[str, str] = {
     "journal_moved": "An old database was moved aside by --fresh.",
     "ledgers_dropped": "The kept ledgers were damaged; all are folded from the messages again.",
     "ledgers_recovered": "Ledgers and the records behind them were read; the state is complete.",
+    "pruned": "Messages that need not be kept any longer were removed; nobody sees them again.",
+    "pruning_failed": "The journal did not prune; what is left goes the next time.",
     "rejection_not_removed": "A retried message is stored, its rejection stayed in the list.",
     "rejections_not_kept": "The journal could not take rejections; they are only counted.",
     "request_crashed": "A bug below the application ended one request.",

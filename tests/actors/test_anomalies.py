@@ -28,6 +28,7 @@ from rockets.journal.memory import MemoryJournal
 from rockets.journal.thread import Hop, inline
 from rockets.journal.writer import open_writer
 from tests.actors.fleets import Gate
+from tests.actors.prunings import prune_through
 from tests.domain.histories import messages, reference
 from tests.helpers import message
 
@@ -298,6 +299,39 @@ async def test_a_restart_tells_the_same() -> None:
 
     async with running(journal) as (_, anomalies):
         assert await walk(anomalies) == before
+
+
+@pytest.mark.parametrize(
+    ("through", "listed"),
+    [(1, [5, 4, 2]), (2, [5, 4]), (3, [5, 4]), (4, [5]), (5, [])],
+)
+async def test_what_was_pruned_is_counted_and_no_longer_listed(
+    through: int, listed: list[int]
+) -> None:
+    """A launch or an explosion that was pruned still says what its followers are."""
+    journal = MemoryJournal()
+    async with running(journal) as (fleet, _):
+        await send(fleet, [LAUNCH, AGAIN, BOOM, AFTER, message("r", 5), message("x", 1)])
+    prune_through(journal, "r", through)
+
+    async with running(journal) as (fleet, anomalies):
+        assert [item.number for item in await walk(anomalies, channel=R)] == listed
+        rocket = fleet.read_model.rocket(R)
+        assert rocket is not None
+        assert rocket.anomalies == 3
+        await send(fleet, [message("r", 6)])
+        assert [item.number for item in await walk(anomalies, channel=R)] == [6, *listed]
+
+
+async def test_what_is_pruned_between_two_looks_is_skipped() -> None:
+    journal = MemoryJournal()
+    async with running(journal) as (fleet, anomalies):
+        await send(fleet, [LAUNCH, AGAIN])
+        assert [item.number for item in await walk(anomalies)] == [2]
+        await send(fleet, [BOOM, AFTER, message("r", 5), message("x", 1, "RocketLaunched")])
+        prune_through(journal, "r", 4)
+
+        assert [item.number for item in await walk(anomalies)] == [5, 2]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import trio
 from click.testing import CliRunner, Result
 
 from rockets.cli import main
+from rockets.journal import Pruned, SqliteJournal
 from tests.cli.databases import COMMAND, bodies, fill, flip, run_command, started
 from tests.helpers import Client, body, connected, post, serving
+from tests.journal.disks import edit
 
 
 def export(*words: str | Path) -> Result:
@@ -235,3 +238,84 @@ async def test_beside_a_server_that_ingests_it_writes_what_was_acknowledged_befo
             nursery.cancel_scope.cancel()
         assert acknowledged > before > 0
         assert await server.stop() == 0
+
+
+# Pruned messages
+
+
+def prune(database: Path, *rockets: int) -> Path:
+    """Prune numbers 9 and 10 of these rockets."""
+    with closing(SqliteJournal(database)) as journal:
+        prunings = [Pruned(f"rocket-{each}", 10, b"base") for each in rockets]
+        assert journal.prune(prunings, limit=99) == 2 * len(rockets)
+    return database
+
+
+@pytest.mark.parametrize(
+    ("rockets", "said"),
+    [
+        ([1], "1 rocket misses messages that were pruned: rocket-1 (1 to 10)"),
+        (
+            [0, 1, 2],
+            "3 rockets miss messages that were pruned: "
+            "rocket-0 (1 to 10), rocket-1 (1 to 10), rocket-2 (1 to 10)",
+        ),
+        (
+            [0, 1, 2, 3],
+            "4 rockets miss messages that were pruned: "
+            "rocket-0 (1 to 10), rocket-1 (1 to 10), rocket-2 (1 to 10), ...",
+        ),
+    ],
+)
+def test_what_is_left_is_written_and_what_is_missing_is_said(
+    tmp_path: Path, rockets: list[int], said: str
+) -> None:
+    given = [body(f"rocket-{rocket}", number) for rocket in range(4) for number in range(9, 13)]
+    database = prune(fill(tmp_path / "rockets.db", [*given, body("rocket-9", 1)]), *rockets)
+
+    result = export("--database", database, "--by-rocket")
+
+    assert result.exit_code == 0
+    keys = [json.loads(line)["metadata"] for line in result.stdout.splitlines()]
+    assert [(key["channel"], key["messageNumber"]) for key in keys] == [
+        (f"rocket-{rocket}", number)
+        for rocket in range(4)
+        for number in range(11 if rocket in rockets else 9, 13)
+    ] + [("rocket-9", 1)]
+    written = 17 - 2 * len(rockets)
+    assert result.stderr == f"{written} messages exported\nrockets export: {said}\n"
+
+
+def test_only_rockets_that_are_asked_for_are_said_to_miss_messages(database: Path) -> None:
+    prune(database, 0, 1)
+
+    result = export("--database", database, "--channel", "rocket-1", "--channel", "rocket-2")
+
+    assert result.stderr == (
+        "6 messages exported\n"
+        "rockets export: 1 rocket misses messages that were pruned: rocket-1 (1 to 10)\n"
+    )
+    assert export("--database", database, "--channel", "rocket-2").stderr == "4 messages exported\n"
+
+
+def test_a_rocket_of_which_all_was_pruned_is_no_unknown_one(database: Path) -> None:
+    with closing(SqliteJournal(database)) as journal:
+        journal.prune([Pruned("rocket-0", 12, b"base")], limit=99)
+
+    result = export("--database", database, "--channel", "rocket-0")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("0 messages exported\nrockets export: 1 rocket misses ")
+
+
+def test_damage_of_what_was_pruned_is_told_after_all_messages(database: Path) -> None:
+    prune(database, 0)
+    edit(database, "UPDATE pruned SET base = x'00'")
+
+    result = export("--database", database)
+
+    assert (result.exit_code, len(result.stdout.splitlines())) == (1, 10)
+    assert result.stderr == (
+        f"rockets export: {database}: what was pruned of rocket-0 does not match its checksum; "
+        "10 messages before that were written\n"
+    )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+import apsw
 import pytest
 import trio
 from click.testing import CliRunner, Result
@@ -16,12 +17,21 @@ from trio.testing import wait_all_tasks_blocked
 from rockets.actors.fleet import FleetUnavailable
 from rockets.actors.rocket_actor import AwaitedPart
 from rockets.cli import main, stored_ledgers
+from rockets.cli.progress_line import ProgressLine
 from rockets.cli.rebuild import LINE_CHARACTERS_MAX, LINES_MAX
 from rockets.cli.refold import Refold
 from rockets.cli.stored_records import StoredRecords
 from rockets.domain.ledger import RULES
 from rockets.domain.messages import Message
-from rockets.journal import LedgerRecord, Position, Record, Round, SqliteJournal
+from rockets.journal import (
+    LedgerRecord,
+    Position,
+    Pruned,
+    Record,
+    Round,
+    SqliteJournal,
+    sqlite_pruned,
+)
 from tests.cli.databases import flip, run_command
 from tests.cli.kept_ledgers import edit, launched, packed, plant, serve, service
 from tests.helpers import Client, body, connected, get, message, post, serving
@@ -327,6 +337,68 @@ async def test_each_damaged_message_of_another_rocket_is_named(database: Path) -
     assert [line.split(" ")[2] for line in lines[:3]] == ["3", "5", "14"]
 
 
+# Pruned
+
+
+def prune(path: Path, channel: str, speed: int, through: int) -> None:
+    """Prune a rocket of the database as retention does."""
+    base = packed(*launched(channel, speed, through))
+    with closing(SqliteJournal(path)) as journal:
+        assert journal.prune([Pruned(channel, through, base)], limit=9) == through
+
+
+async def test_a_pruned_rocket_is_folded_from_its_base(database: Path) -> None:
+    prune(database, "rocket-2", 500, 2)
+
+    code, lines, table = told(rebuild(database))
+
+    assert (code, lines, table["differences"]) == (0, [], 0)
+
+
+async def test_a_wrong_ledger_of_a_pruned_rocket_is_found_and_replaced(database: Path) -> None:
+    prune(database, "rocket-2", 500, 2)
+    plant(database, "rocket-2", packed(*launched("rocket-2", 400, 2)))
+
+    first, _, table = told(rebuild(database))
+    again, lines, _ = told(rebuild(database))
+
+    assert (first, table["differences"] > 0, again, lines) == (1, True, 0, [])
+
+
+async def test_a_missing_ledger_of_a_pruned_rocket_is_found(database: Path) -> None:
+    prune(database, "rocket-2", 500, 2)
+    edit(database, "DELETE FROM ledgers WHERE stream = 'rocket-2'")
+
+    code, lines, _ = told(rebuild(database))
+
+    assert code == 1
+    assert lines[0].startswith("rocket-2: ledger: kept nothing")
+
+
+async def test_a_rocket_that_is_pruned_meanwhile_is_not_compared(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned = False
+
+    def show(_: ProgressLine, text: str) -> None:
+        nonlocal pruned
+        if not pruned:  # the slice has been read, and rocket-2 comes later
+            pruned = True
+            edit(database, "DELETE FROM records WHERE stream = 'rocket-2' AND number <= 2")
+            base = Pruned("rocket-2", 2, packed(*launched("rocket-2", 500, 2)))
+            mark = sqlite_pruned._checksum_of(base)
+            with closing(apsw.Connection(str(database))) as connection:
+                row = (base.stream, base.through, base.base, mark)
+                connection.execute(sqlite_pruned.REMEMBER, row)
+
+    monkeypatch.setattr(ProgressLine, "show", show)
+
+    code, lines, table = told(rebuild(database, "--check-only"))
+
+    assert (code, table["differences"]) == (0, 0)
+    assert lines == ["1 rockets are not compared: pruned meanwhile"]
+
+
 # Refused, held, interrupted
 
 
@@ -336,16 +408,6 @@ def test_a_database_that_is_not_there_is_refused_and_not_made(tmp_path: Path) ->
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.endswith("absent.db: there is no such file\n")
     assert list(tmp_path.iterdir()) == []
-
-
-async def test_where_messages_were_pruned_nothing_is_folded(database: Path) -> None:
-    with closing(SqliteJournal(database)) as journal:
-        journal.prune("rocket-2", 2, limit=9)
-
-    result = rebuild(database)
-
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "messages of rocket-2 were pruned" in result.stderr
 
 
 async def test_beside_a_service_it_only_reports_and_says_so(database: Path) -> None:

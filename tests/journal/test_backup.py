@@ -29,6 +29,7 @@ from rockets.journal import (
     backup,
 )
 from tests.journal.disks import edit
+from tests.journal.prunings import BASE
 
 START = Position(0)
 
@@ -69,7 +70,7 @@ def test_a_copy_is_a_journal_with_everything(journal: SqliteJournal, target: Pat
     journal.append([], [Note("conflict", "a", 1, b"k", b"said", 11)])
     journal.keep_ledgers([LedgerRecord("a", b"ledger")])
     journal.end_round(Round(Position(9), "1", 0))
-    journal.prune("a", 3, limit=9)
+    journal.prune([Pruned("a", 3, BASE)], limit=9)
 
     run(backup(journal._path, target))
 
@@ -78,7 +79,7 @@ def test_a_copy_is_a_journal_with_everything(journal: SqliteJournal, target: Pat
         assert len(copy.read_notes("conflict", stream=None, limit=9)) == 1
         assert copy.ledgers("", limit=9) == [StoredLedger("a", b"ledger")]
         assert copy.rounds() == [Round(Position(9), "1", 0)]
-        assert copy.pruned("", limit=9) == [Pruned("a", 3)]
+        assert copy.pruned("", limit=9) == [Pruned("a", 3, BASE)]
         assert copy.append([record(41)]).head == 41
 
 
@@ -140,7 +141,7 @@ def test_the_copy_is_what_was_there_at_the_first_step_whatever_comes_between(
     before = journal.follow(START, limit=999)
     for _ in backup(journal._path, target, pages=1):
         journal.append([record(next(numbers))])
-        journal.prune("a", 5, limit=1)
+        journal.prune([Pruned("a", 5, BASE)], limit=1)
         journal.maintain()
 
     assert records(target) == before

@@ -29,6 +29,7 @@ from rockets.journal import (
     StoredRecord,
     open_journal,
 )
+from tests.journal.prunings import BASE
 
 NUMBER_MAX = 2**53 - 1
 START = Position(0)
@@ -365,7 +366,7 @@ def test_a_closed_journal_refuses_whatever_writes_and_may_be_closed_again(journa
         lambda: journal.keep_ledgers([ledger("a")]),
         lambda: journal.end_round(Round(START, "1", 0)),
         journal.drop_ledgers,
-        lambda: journal.prune("a", 1, limit=1),
+        lambda: journal.prune([Pruned("a", 1, BASE)], limit=1),
     ]
     for write in writes:
         with pytest.raises(JournalError, match="closed"):
@@ -569,7 +570,7 @@ def test_the_newest_round_is_the_one_that_ended_last(journal: Journal) -> None:
 
 def test_dropped_ledgers_and_rounds_are_gone_and_the_records_stay(journal: Journal) -> None:
     journal.append([record("a", 1), record("a", 2)])
-    journal.prune("a", 1, limit=9)
+    journal.prune([Pruned("a", 1, BASE)], limit=9)
     journal.keep_ledgers([ledger("a"), ledger("b")])
     assert len(journal.ledgers("", limit=9)) == 2
     journal.end_round(Round(Position(1), "1", 0))
@@ -578,7 +579,7 @@ def test_dropped_ledgers_and_rounds_are_gone_and_the_records_stay(journal: Journ
 
     assert (journal.ledgers("", limit=9), journal.rounds()) == ([], [])
     assert numbers(journal.follow(START, limit=9)) == [("a", 2)]
-    assert journal.pruned("", limit=9) == [Pruned("a", 1)]
+    assert journal.pruned("", limit=9) == [Pruned("a", 1, BASE)]
     journal.keep_ledgers([ledger("c"), ledger("d")])
     assert every_ledger(journal) == [StoredLedger("c", b"data"), StoredLedger("d", b"data")]
 
@@ -632,11 +633,14 @@ def test_pruning_removes_the_lowest_numbers_of_a_stream(
     journal.append([record("b", 1)])
     before = journal.follow(START, limit=9)
 
-    assert journal.prune("a", through, limit=limit) == removed
+    assert journal.prune([Pruned("a", through, BASE)], limit=limit) == removed
 
     assert [found.number for found in journal.read("a", 1, NUMBER_MAX, limit=9)] == left
-    gone = [number for number in (1, 2, 3, 5, 6) if number not in left]
-    assert journal.pruned("", limit=9) == [Pruned("a", number) for number in gone[-1:]]
+    # Also what the limit has left: the base stands for it as well.
+    remembered = Pruned("a", through, BASE) if removed else None
+    assert journal.pruned("", limit=9) == [each for each in (remembered,) if each]
+    assert journal.pruned_of("a") == remembered
+    assert journal.pruned_of("b") is None
     # The others are as they were, at their positions.
     kept = [found for found in before if found.stream == "b" or found.number in left]
     assert journal.follow(START, limit=9) == kept
@@ -646,7 +650,7 @@ def test_pruning_removes_the_lowest_numbers_of_a_stream(
 def test_following_goes_on_over_the_holes(journal: Journal) -> None:
     journal.append([record(stream, number) for number in (1, 2, 3) for stream in "ab"])
 
-    journal.prune("a", 9, limit=9)
+    journal.prune([Pruned("a", 9, BASE)], limit=9)
 
     assert [found.position for found in journal.follow(START, limit=9)] == [2, 4, 6]
     assert [found.position for found in journal.follow(START, limit=2)] == [2, 4]
@@ -660,22 +664,26 @@ def test_the_last_record_and_what_is_numbered_above_it_stay_until_another_follow
 ) -> None:
     journal.append([record("a", number) for number in (1, 3, 4, 2)])
 
-    assert journal.prune("a", 9, limit=9) == 1
-    assert journal.prune("a", 9, limit=9) == 0
+    assert journal.prune([Pruned("a", 9, BASE)], limit=9) == 1
+    assert journal.prune([Pruned("a", 9, BASE)], limit=9) == 0
     assert journal.head() == 4
     assert journal.append([record("b", 1)]).head == 5
 
-    assert journal.prune("a", 9, limit=9) == 3
+    assert journal.prune([Pruned("a", 9, BASE)], limit=9) == 3
     assert [found.position for found in journal.follow(START, limit=9)] == [5]
-    assert journal.prune("b", 9, limit=9) == 0
+    assert journal.prune([Pruned("b", 9, BASE)], limit=9) == 0
     assert journal.append([record("b", 2)]).head == 6
 
 
 def test_pruning_what_is_not_there_changes_nothing(journal: Journal) -> None:
-    assert journal.prune("a", 9, limit=9) == 0
+    assert journal.prune([Pruned("a", 9, BASE)], limit=9) == 0
     journal.append([record("b", 1), record("a", 7)])
 
-    assert journal.prune("c", 9, limit=9) == journal.prune("a", 6, limit=9) == 0
+    assert (
+        journal.prune([Pruned("c", 9, BASE)], limit=9)
+        == journal.prune([Pruned("a", 6, BASE)], limit=9)
+        == 0
+    )
     assert journal.pruned("", limit=9) == []
 
 
@@ -683,7 +691,7 @@ def test_a_pruned_number_is_stored_as_new_because_the_journal_does_not_look(
     journal: Journal,
 ) -> None:
     journal.append([record("a", number) for number in (1, 2, 3)])
-    journal.prune("a", 2, limit=9)
+    journal.prune([Pruned("a", 2, BASE)], limit=9)
 
     appended = journal.append([record("a", 1, b"again"), record("a", 3)])
 
@@ -691,8 +699,40 @@ def test_a_pruned_number_is_stored_as_new_because_the_journal_does_not_look(
     assert [found.position for found in journal.read("a", 1, 9, limit=9)] == [4, 3]
     # Pruned again, it does not lower what is remembered.
     journal.append([record("b", 1)])
-    assert journal.prune("a", 1, limit=9) == 1
-    assert journal.pruned("", limit=9) == [Pruned("a", 2)]
+    assert journal.prune([Pruned("a", 1, b"other")], limit=9) == 1
+    assert journal.pruned("", limit=9) == [Pruned("a", 2, BASE)]
+
+
+def test_a_base_takes_the_place_of_a_lower_one_alone(journal: Journal) -> None:
+    journal.append([record("a", number) for number in (1, 2, 3, 4)])
+    journal.append([record("b", 1)])
+
+    for through, base, kept in [
+        (2, b"two", b"two"),
+        (2, b"also two", b"two"),
+        (1, b"one", b"two"),
+        (3, b"three", b"three"),
+    ]:
+        journal.prune([Pruned("a", through, base)], limit=1)
+        found = journal.pruned_of("a")
+        assert found is not None
+        assert found.base == kept
+
+
+@pytest.mark.parametrize(
+    ("limit", "removed", "remembered"),
+    [(0, 0, ""), (1, 1, "a"), (2, 2, "a"), (3, 3, "ab"), (4, 4, "ab"), (5, 4, "ab")],
+)
+def test_several_streams_are_pruned_in_one_commit_and_within_one_limit(
+    journal: Journal, limit: int, removed: int, remembered: str
+) -> None:
+    journal.append([record(stream, number) for stream in "ab" for number in (1, 2, 3)])
+
+    wanted = [Pruned(stream, 2, stream.encode()) for stream in "ab"]
+    assert journal.prune(wanted, limit=limit) == removed
+
+    assert journal.pruned("", limit=9) == [each for each in wanted if each.stream in remembered]
+    assert len(journal.follow(START, limit=9)) == 6 - removed
 
 
 @pytest.mark.parametrize(
@@ -705,11 +745,11 @@ def test_what_was_pruned_comes_in_the_order_of_streams_behind_a_name(
     journal.append([record(stream, number) for stream in "üaZ" for number in (1, 2)])
     journal.append([record("b", 1)])
     for stream in "üaZ":
-        journal.prune(stream, 1, limit=9)
+        journal.prune([Pruned(stream, 1, BASE)], limit=9)
 
     found = journal.pruned(after, limit=limit)
 
-    assert found == [Pruned(stream, 1) for stream in expected]
+    assert found == [Pruned(stream, 1, BASE) for stream in expected]
 
 
 PRUNINGS = st.lists(
@@ -726,13 +766,13 @@ def test_any_prunings_between_appends_never_use_a_position_twice(
     opener: str, prunings: list[tuple[list[Record], str, int]], limit: int
 ) -> None:
     live: list[StoredRecord] = []
-    through: dict[str, int] = {}
+    pruned: dict[str, Pruned] = {}
     head = 0
     with (
         TemporaryDirectory() as folder,
         closing(OPENERS[opener](Path(folder) / "journal.db", NoteLimits())) as journal,
     ):
-        for records, stream, last in prunings:
+        for step, (records, stream, last) in enumerate(prunings):
             appended = journal.append(records)
             fresh = [given for given, new in zip(records, appended.new, strict=True) if new]
             for given_record in fresh:
@@ -740,18 +780,19 @@ def test_any_prunings_between_appends_never_use_a_position_twice(
                 live.append(stored_at(head, given_record))
             assert appended.head == head
 
-            removed = journal.prune(stream, last, limit=limit)
+            pruning = Pruned(stream, last, b"%d" % step)
+            removed = journal.prune([pruning], limit=limit)
 
             mine = sorted((r for r in live if r.stream == stream), key=lambda r: r.number)
             stop = next((i for i, r in enumerate(mine) if r.position == head), len(mine))
             gone = [r for r in mine[:stop] if r.number <= last][:limit]
             assert removed == len(gone)
             live = [found for found in live if found not in gone]
-            if gone:
-                through[stream] = max(gone[-1].number, through.get(stream, 0))
+            if gone and (stream not in pruned or pruned[stream].through < last):
+                pruned[stream] = pruning
             assert journal.follow(START, limit=99) == live
             assert journal.head() == head
-            assert {p.stream: p.through for p in journal.pruned("", limit=9)} == through
+            assert {p.stream: p for p in journal.pruned("", limit=9)} == pruned
 
 
 def stored_at(position: int, given_record: Record) -> StoredRecord:

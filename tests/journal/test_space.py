@@ -13,11 +13,13 @@ from rockets.journal import (
     Note,
     NoteId,
     Position,
+    Pruned,
     Record,
     Round,
     SqliteJournal,
 )
 from rockets.journal.space import CHECK_BYTES, SpaceReserve, free_bytes
+from tests.journal.prunings import BASE
 
 RESERVE = 1_000_000
 
@@ -146,7 +148,7 @@ def test_on_a_disk_that_fills_up_writes_stop_reads_go_on_and_room_is_used_at_onc
         assert len(journal.ledgers("", limit=9)) == 1
         assert journal.statistics().free_bytes == RESERVE - 1
         # What makes room, or takes next to none, is not refused.
-        assert journal.prune("a", 1, limit=9) == 1
+        assert journal.prune([Pruned("a", 1, BASE)], limit=9) == 1
         assert journal.remove_note(NoteId(1))
         journal.end_round(Round(Position(1), "1", 0))
         journal.maintain()

@@ -21,6 +21,7 @@ from rockets.journal import (
 )
 from rockets.journal.sqlite_notes import checksum
 from tests.journal.disks import FaultyVfs, foreign
+from tests.journal.prunings import BASE
 
 # The text by which the first release made its file, unchanged.
 SCHEMA_1 = """
@@ -67,7 +68,27 @@ PRAGMA application_id = 1380926283;
 PRAGMA user_version = 1;
 """
 
-TABLES_2 = {"ledgers", "rounds", "pruned"}
+NEWER = {"ledgers", "rounds", "pruned"}
+
+SCHEMA_2 = """
+CREATE TABLE ledgers (
+    stream TEXT PRIMARY KEY,
+    data BLOB NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE rounds (
+    newer INTEGER PRIMARY KEY,
+    began INTEGER NOT NULL,
+    rules TEXT NOT NULL,
+    checksum BLOB NOT NULL
+) STRICT;
+CREATE TABLE pruned (
+    stream TEXT PRIMARY KEY,
+    through INTEGER NOT NULL,
+    checksum BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 2;
+"""
 
 
 @pytest.fixture
@@ -102,33 +123,48 @@ def test_a_journal_of_the_first_release_opens_with_everything_and_the_new_tables
         assert journal.append([Record("a", 2, b"{}", 7), Record("a", 3, b"{}", 7)]).head == 3
         journal.keep_ledgers([LedgerRecord("a", b"ledger")])
         journal.end_round(Round(Position(3), "1", 0))
-        assert journal.prune("a", 1, limit=9) == 1
+        assert journal.prune([Pruned("a", 1, BASE)], limit=9) == 1
 
     with closing(SqliteJournal(old)) as journal:
         assert [found.number for found in journal.follow(Position(0), limit=9)] == [2, 3]
         assert journal.ledgers("", limit=9) == [StoredLedger("a", b"ledger")]
         assert journal.rounds() == [Round(Position(3), "1", 0)]
-        assert journal.pruned("", limit=9) == [Pruned("a", 1)]
+        assert journal.pruned("", limit=9) == [Pruned("a", 1, BASE)]
 
 
-def test_a_migrated_journal_is_as_a_new_one(old: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("since", ["", SCHEMA_2])
+def test_a_migrated_journal_is_as_a_new_one(old: Path, tmp_path: Path, since: str) -> None:
     new = tmp_path / "new.db"
+    with foreign(old) as connection:
+        connection.execute(since)
 
     for path in (old, new):
         SqliteJournal(path).close()
 
     assert schema(old) == schema(new)
-    assert schema(old)[0] == 2
+    assert schema(old)[0] == 3
 
 
-@pytest.mark.parametrize("version", [0, 3])
+def test_a_round_that_does_not_say_how_many_ledgers_there_are_is_forgotten(old: Path) -> None:
+    with foreign(old) as connection:
+        connection.execute(SCHEMA_2)
+        mark = checksum("", 2, b"1")
+        connection.execute("INSERT INTO rounds VALUES (0, 2, '1', ?)", (mark,))
+        connection.execute("INSERT INTO ledgers VALUES ('a', x'00', 0)")
+
+    with closing(SqliteJournal(old)) as journal:
+        assert journal.rounds() == []
+        assert journal.head() == 2
+
+
+@pytest.mark.parametrize("version", [0, 4])
 def test_a_version_that_is_not_known_is_refused_and_left_as_it_was(old: Path, version: int) -> None:
     with foreign(old) as connection:
         connection.pragma("user_version", version)
     before = schema(old)
 
     with pytest.raises(
-        JournalRefused, match=f"schema version {version}, this release works with version 2$"
+        JournalRefused, match=f"schema version {version}, this release works with version 3$"
     ):
         SqliteJournal(old)
 
@@ -186,7 +222,7 @@ def test_wherever_a_migration_is_cut_the_schema_is_the_old_or_the_new(old: Path)
             opened = SqliteJournal(old, vfs=vfs.name)
         except JournalRefused:
             version, things = schema(old)
-            assert (version, TABLES_2 & set(things)) in [(1, set()), (2, TABLES_2)]
+            assert (version, NEWER & set(things)) in [(1, set()), (3, NEWER)]
             outcomes.append(version)
         else:
             opened._failure = JournalFailed("no checkpoint")
@@ -195,6 +231,6 @@ def test_wherever_a_migration_is_cut_the_schema_is_the_old_or_the_new(old: Path)
 
     # It was cut before the commit and behind it, in the checkpoint.
     assert outcomes == sorted(outcomes)
-    assert set(outcomes) == {1, 2}
+    assert set(outcomes) == {1, 3}
     with closing(SqliteJournal(old)) as journal:
         assert journal.head() == 2

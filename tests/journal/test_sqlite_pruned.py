@@ -14,6 +14,7 @@ from rockets.journal import (
     SqliteJournal,
 )
 from tests.journal.disks import FaultyVfs, edit, foreign
+from tests.journal.prunings import BASE
 
 START = Position(0)
 
@@ -35,18 +36,18 @@ def journal(faulty: SqliteJournal) -> SqliteJournal:
 def test_a_start_after_everything_was_pruned_uses_no_position_again(path: Path) -> None:
     with closing(SqliteJournal(path)) as first:
         first.append([record("a", number) for number in (1, 2, 3)])
-        first.prune("a", 3, limit=9)
+        first.prune([Pruned("a", 3, BASE)], limit=9)
 
     with closing(SqliteJournal(path)) as second:
         assert second.head() == 3
         assert second.append([record("a", 4)]).head == 4
-        assert second.prune("a", 3, limit=9) == 1
+        assert second.prune([Pruned("a", 3, BASE)], limit=9) == 1
         assert positions(second) == [4]
-        assert second.pruned("", limit=9) == [Pruned("a", 3)]
+        assert second.pruned("", limit=9) == [Pruned("a", 3, BASE)]
 
 
 def test_after_a_pruning_an_append_still_tells_old_from_new(journal: SqliteJournal) -> None:
-    journal.prune("a", 2, limit=9)
+    journal.prune([Pruned("a", 2, BASE)], limit=9)
 
     appended = journal.append([record("b", 1), record("a", 4), record("a", 3), record("a", 4)])
 
@@ -66,26 +67,38 @@ def test_pruning_reads_the_index_alone(journal: SqliteJournal) -> None:
     ]
 
 
-@pytest.mark.parametrize("change", ["through = 1", "stream = 'b'", "checksum = x'00'"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "through = 1",
+        "stream = 'b'",
+        "base = x''",
+        "base = zeroblob(length(base))",
+        "checksum = x'00'",
+    ],
+)
 def test_a_changed_memory_is_found_and_poisons_the_journal(
     journal: SqliteJournal, path: Path, change: str
 ) -> None:
-    journal.prune("a", 2, limit=9)
+    journal.prune([Pruned("a", 2, BASE)], limit=9)
     edit(path, f"UPDATE pruned SET {change}")
 
+    changed = "b" if "stream" in change else "a"
     with pytest.raises(JournalFailed, match=r"what was pruned of [ab] does not match"):
         journal.pruned("", limit=9)
+    with pytest.raises(JournalFailed, match=f"what was pruned of {changed} does not match"):
+        journal.pruned_of(changed)
 
     with pytest.raises(JournalFailed, match="does not match"):
         journal.append([record("a", 9)])
 
 
 def test_a_pruning_does_not_build_on_a_changed_memory(journal: SqliteJournal, path: Path) -> None:
-    journal.prune("a", 1, limit=9)
+    journal.prune([Pruned("a", 1, BASE)], limit=9)
     edit(path, "UPDATE pruned SET through = 7")
 
     with pytest.raises(JournalFailed, match="what was pruned of a does not match"):
-        journal.prune("a", 2, limit=9)
+        journal.prune([Pruned("a", 2, BASE)], limit=9)
 
     assert positions(journal) == [2, 3, 4, 5, 6]
 
@@ -102,7 +115,7 @@ def test_a_damaged_index_removes_no_record_of_another(path: Path) -> None:
 
     with closing(SqliteJournal(path)) as second:
         with pytest.raises(JournalFailed, match="the index of aaab points at records of others"):
-            second.prune("aaab", 9, limit=9)
+            second.prune([Pruned("aaab", 9, BASE)], limit=9)
         assert positions(second) == [1, 2, 3, 4]
 
 
@@ -111,12 +124,15 @@ def test_on_a_full_disk_nothing_is_removed_and_the_journal_recovers(
 ) -> None:
     vfs.write_is_full = ".db-wal"
     with pytest.raises(JournalFull, match="planted ENOSPC"):
-        journal.prune("a", 2, limit=9)
+        journal.prune([Pruned("a", 2, BASE)], limit=9)
     vfs.write_is_full = ""
 
     assert (positions(journal), journal.pruned("", limit=9)) == ([1, 2, 3, 4, 5, 6], [])
-    assert journal.prune("a", 2, limit=9) == 2
-    assert (positions(journal), journal.pruned("", limit=9)) == ([2, 4, 5, 6], [Pruned("a", 2)])
+    assert journal.prune([Pruned("a", 2, BASE)], limit=9) == 2
+    assert (positions(journal), journal.pruned("", limit=9)) == (
+        [2, 4, 5, 6],
+        [Pruned("a", 2, BASE)],
+    )
 
 
 def test_a_failed_sync_poisons_the_journal_and_the_next_start_has_both_or_neither(
@@ -124,22 +140,22 @@ def test_a_failed_sync_poisons_the_journal_and_the_next_start_has_both_or_neithe
 ) -> None:
     vfs.sync_fails = ".db-wal"
     with pytest.raises(JournalFailed, match="planted EIO"):
-        journal.prune("a", 2, limit=9)
+        journal.prune([Pruned("a", 2, BASE)], limit=9)
     vfs.sync_fails = ""
     with pytest.raises(JournalFailed, match="planted EIO"):
-        journal.prune("a", 2, limit=9)
+        journal.prune([Pruned("a", 2, BASE)], limit=9)
     journal.close()
 
     with closing(SqliteJournal(path)) as again:
         found = positions(again), again.pruned("", limit=9)
-    assert found in [([1, 2, 3, 4, 5, 6], []), ([2, 4, 5, 6], [Pruned("a", 2)])]
+    assert found in [([1, 2, 3, 4, 5, 6], []), ([2, 4, 5, 6], [Pruned("a", 2, BASE)])]
 
 
 def test_a_pruning_is_one_synced_commit(journal: SqliteJournal, vfs: FaultyVfs) -> None:
     vfs.syncs.clear()
 
-    journal.prune("a", 2, limit=9)
+    journal.prune([Pruned("a", 2, BASE)], limit=9)
     assert vfs.syncs == [".db-wal"]
 
-    journal.prune("a", 2, limit=9)
+    journal.prune([Pruned("a", 2, BASE)], limit=9)
     assert vfs.syncs == [".db-wal"]

@@ -1,6 +1,9 @@
 """The dedicated thread: one, always the same, and gone when its context is."""
 
+import os
 import threading
+from queue import SimpleQueue
+from threading import Event
 
 import pytest
 import trio
@@ -133,3 +136,35 @@ async def test_inline_runs_in_the_loop_after_a_checkpoint() -> None:
         ident = await inline(threading.get_ident)
 
     assert ident == threading.get_ident()
+
+
+async def test_a_call_that_is_done_before_anybody_waits_is_told_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The thread has the result and has not yet said so, when the task comes to look."""
+    done, told = Event(), Event()
+    write = os.write
+
+    def write_later(descriptor: int, content: bytes) -> int:
+        done.set()
+        assert told.wait(10)
+        return write(descriptor, content)
+
+    class Calls:
+        """Puts a call, and returns when it is done."""
+
+        def __init__(self, calls: SimpleQueue[object]) -> None:
+            self._calls = calls
+
+        def put(self, call: object) -> None:
+            self._calls.put(call)
+            assert call is None or done.wait(10)
+
+    async with open_thread("test") as hop:
+        monkeypatch.setattr(os, "write", write_later)
+        monkeypatch.setattr(hop, "_calls", Calls(hop._calls))  # type: ignore[attr-defined]  # its own
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hop, lambda: None)
+            await wait_all_tasks_blocked()
+            told.set()
+        monkeypatch.undo()

@@ -34,6 +34,7 @@ from rockets.journal import (
     open_writer,
 )
 from rockets.journal.thread import T
+from tests.journal.prunings import BASE
 
 START = Position(0)
 
@@ -614,16 +615,19 @@ async def test_ledgers_rounds_and_prunings_take_the_writing_thread_and_reads_the
 
         await writer.keep_ledgers([LedgerRecord("a", b"ledger")])
         await writer.end_round(Round(START, "1", 0))
-        assert await writer.prune("a", 1, limit=9) == 1
+        assert await writer.prune([Pruned("a", 1, BASE)], limit=9) == 1
         assert await writer.ledgers("", limit=9) == [StoredLedger("a", b"ledger")]
         assert await writer.rounds() == [Round(START, "1", 0)]
-        assert await writer.pruned("", limit=9) == [Pruned("a", 1)]
+        assert await writer.pruned("", limit=9) == [Pruned("a", 1, BASE)]
+        assert await writer.pruned_of("a") == Pruned("a", 1, BASE)
+        assert await writer.pruned_of("b") is None
         assert await writer.journal_statistics() == JournalStatistics(0, 0, 0, 0, 0)
         await writer.drop_ledgers()
         assert await writer.ledgers("", limit=9) == []
 
     writes = ["keep_ledgers", "end_round", "prune", "drop_ledgers"]
-    reads = ["ledgers", "rounds", "pruned", "statistics", "ledgers"]
+    pruned = ["pruned", "pruned_of", "pruned_of"]
+    reads = ["ledgers", "rounds", *pruned, "statistics", "ledgers"]
     assert [name for way, name in routes.taken if way == "write"] == writes
     assert [name for way, name in routes.taken if way == "read"] == reads
 

@@ -4,6 +4,7 @@ import pytest
 
 from rockets.journal.base import JournalBusy, StoredRecord
 from rockets.journal.memory import MemoryJournal
+from tests.actors.prunings import prune_through
 from tests.helpers import TIME, body
 from tests.web.apps import running_app, send
 
@@ -27,7 +28,7 @@ async def test_a_history_is_listed_as_it_was_sent() -> None:
         '"receivedAt":"1970-01-01T00:00:00.000007Z"},'
         '{"number":3,"type":"RocketSpeedIncreased",'
         f'"time":"{TIME}","payload":{{"by": 500}},"receivedAt":"1970-01-01T00:00:00.000007Z"}}],'
-        '"next":null}'
+        '"next":null,"prunedThrough":0}'
     )
 
 
@@ -130,3 +131,29 @@ async def test_a_history_that_cannot_be_read_is_503_and_the_rocket_still_shows(t
     assert (response.status_code, problem["type"]) == (503, "/problems/history-unavailable")
     assert response.headers["Retry-After"] == "1"
     assert shown.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "numbers", "following"),
+    [
+        ("", [4, 5], None),
+        ("?after=2", [4, 5], None),
+        ("?after=3", [4, 5], None),
+        ("?after=4", [5], None),
+        ("?limit=1", [4], 4),
+        ("?state=speed", [4, 5], None),
+    ],
+)
+async def test_a_history_begins_with_what_is_left_and_says_so(
+    query: str, numbers: list[int], following: int | None
+) -> None:
+    journal = MemoryJournal()
+    async with running_app(journal) as client:
+        await send(client, LAUNCH, *FASTER, body("other", 1))
+        prune_through(journal, "r", 3)
+        page = await (await client.get(f"/rockets/r/messages{query}")).get_json()
+
+    assert [each["number"] for each in page["messages"]] == numbers
+    assert (page["next"], page["prunedThrough"]) == (following, 3)
+    if "speed" in query:
+        assert [each["speed"] for each in page["messages"]] == [2000, 2500]

@@ -11,6 +11,7 @@ from quart.typing import TestClientProtocol as Client
 from rockets.journal import JournalFull, MemoryJournal, Note
 from rockets.journal.base import Appended, Record
 from rockets.web import notes
+from tests.actors.prunings import prune_through
 from tests.helpers import body, connected, get, post, serving
 from tests.web.apps import running_app, send
 
@@ -224,6 +225,17 @@ async def test_an_unreadable_content_of_a_conflict_is_null() -> None:
 
     nothing = {"messageType": None, "messageTime": None, "message": None}
     assert [(each["stored"], each["refused"]) for each in found] == [(nothing, nothing)]
+
+
+async def test_the_stored_content_of_a_conflict_is_null_once_it_is_pruned() -> None:
+    journal = MemoryJournal()
+    async with running_app(journal) as client:
+        await send(client, body("r", 1, by=1), body("r", 1, by=2), body("r", 2), body("other", 1))
+        prune_through(journal, "r", 1)
+        [found] = (await ask(client, "/anomalies?kind=conflict"))["anomalies"]
+
+    assert found["stored"] == {"messageType": None, "messageTime": None, "message": None}
+    assert found["refused"]["message"] == {"by": 2}
 
 
 async def test_anomalies_are_paged_and_filtered() -> None:

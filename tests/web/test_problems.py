@@ -4,9 +4,11 @@ import json
 from collections.abc import Iterator
 from typing import get_args
 
+import msgspec
 import pytest
 
 from rockets.actors.fleet import FleetUnavailable
+from rockets.actors.history import MessagesPruned
 from rockets.domain.messages import FieldError, MessageInvalid, MessageMalformed
 from rockets.web.problems import (
     PROBLEM_TYPE,
@@ -103,6 +105,7 @@ def errors() -> Iterator[tuple[Exception, ProblemName, str]]:
     yield MessageInvalid(FIELD_ERRORS), "invalid-message", "2 fields are wrong"
     yield MessageInvalid(FIELD_ERRORS[:1]), "invalid-message", "1 field is wrong"
     yield FleetUnavailable("busy"), "unavailable", "busy"
+    yield MessagesPruned(7), "pruned", "the messages before number 7 were pruned"
     yield (
         KeyError("SELECT secret"),
         "internal-error",
@@ -118,3 +121,4 @@ def test_an_error_of_the_layers_below_becomes_its_problem(
 
     assert (refused.name, refused.detail) == (name, detail)
     assert refused.errors == getattr(error, "errors", ())
+    assert refused.first_number == getattr(error, "first_number", msgspec.UNSET)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from rockets.journal.memory import MemoryJournal
+from tests.actors.prunings import prune_through
 from tests.helpers import body
 from tests.web.apps import running_app, send
 
@@ -153,3 +155,50 @@ async def test_a_long_list_can_be_filtered_by_any_text(query: str) -> None:
         response = await client.get(f"/rockets?{query}")
 
         assert (await response.get_json())["total"] == 0
+
+
+PRUNED = tuple(body("r", number, time=f"2022-02-02T19:39:0{number}Z") for number in range(1, 7))
+
+
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [
+        ("at=1", None),
+        ("at=3", None),
+        ("at=4", 4),
+        ("at=5", 5),
+        ("at=9", 6),
+        ("", 6),
+        ("at=2022-02-02T19:39:01Z", None),
+        ("at=2022-02-02T19:39:03.9Z", None),
+        ("at=2022-02-02T19:39:04Z", 4),
+        ("at=2022-02-02T19:39:59Z", 6),
+        ("at=2021-02-02T19:39:59Z", None),
+    ],
+)
+@pytest.mark.parametrize("view", ["latest", "settled"])
+async def test_below_what_is_left_the_answer_is_410_with_the_first_number(
+    query: str, number: int | None, view: str
+) -> None:
+    journal = MemoryJournal()
+    async with running_app(journal) as client:
+        await send(client, body("r", 1, "RocketLaunched", time="2022-02-02T19:39:01Z"))
+        await send(client, *PRUNED[1:], body("other", 1))
+        before = await (await client.get(f"/rockets/r?{query}&view={view}")).get_json()
+        prune_through(journal, "r", 3)
+        response = await client.get(f"/rockets/r?{query}&view={view}")
+        content = await response.get_json()
+
+    if number is None:
+        assert response.status_code == 410
+        assert content.pop("requestId")
+        assert content == {
+            "type": "/problems/pruned",
+            "title": "The messages that this needs were pruned",
+            "status": 410,
+            "detail": "the messages before number 4 were pruned",
+            "firstNumber": 4,
+        }
+    else:
+        assert (response.status_code, content["lastMessageNumber"]) == (200, number)
+        assert content == before

@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from rockets.actors.anomaly_index import Anomaly, AnomalyIndex
+from rockets.actors.base import read_left
 from rockets.actors.history import HistoryUnavailable
 from rockets.actors.read_model import ReadModel
 from rockets.domain.ledger import Ledger
@@ -41,13 +42,16 @@ PAGE_BYTES_MAX = 1 << 20
 
 
 class Conflict(msgspec.Struct, frozen=True, gc=False):
-    """A refused content, and what is stored in its place; both bodies as they were sent."""
+    """A refused content, and what is stored in its place; both bodies as they were sent.
+
+    What was stored and then pruned is None.
+    """
 
     note: int
     channel: str
     number: int
     refused: bytes
-    stored: bytes
+    stored: bytes | None
     received_at: int
 
 
@@ -133,9 +137,12 @@ class Anomalies:
     async def _read_on(self, ledger: Ledger) -> None:
         """Read slice by slice; cancelled between two, the index keeps what it has."""
         while (first := self._index.next_number(ledger)) is not None:
-            records = await self._journal.read(
-                ledger.channel, first, ledger.settled_through, limit=READ_RECORDS
+            base, records = await read_left(
+                self._journal, ledger.channel, first, ledger.settled_through, limit=READ_RECORDS
             )
+            if base is not None:
+                self._index.skip(base)
+                continue
             assert records, "the ledger has settled numbers that the journal does not hold"
             size = 0
             for record in records:
@@ -166,7 +173,7 @@ class Anomalies:
             else:
                 conflict = await self._conflict(notes.take())
                 items.append(conflict)
-                size += len(conflict.refused) + len(conflict.stored)
+                size += len(conflict.refused) + len(conflict.stored or b"")
                 place = msgspec.structs.replace(place, note=conflict.note)
 
     def _entries(self, query: AnomalyQuery) -> list[Anomaly]:
@@ -180,11 +187,11 @@ class Anomalies:
         return found[::-1]
 
     async def _conflict(self, note: StoredNote) -> Conflict:
-        records = await self._journal.read(note.stream, note.number, note.number, limit=1)
-        assert records, "a conflict is noted only where something is stored"
-        return Conflict(
-            note.id, note.stream, note.number, note.body, records[0].body, note.noted_at
-        )
+        channel = Channel(note.stream)
+        base, records = await read_left(self._journal, channel, note.number, note.number, limit=1)
+        assert records or base, "a conflict is noted only where something is stored"
+        stored = records[0].body if records else None
+        return Conflict(note.id, channel, note.number, note.body, stored, note.noted_at)
 
 
 class _Notes:

@@ -66,6 +66,13 @@ class AnomalyIndex:
             return 1 if ledger.settled_anomalies else None
         return scan.through + 1 if scan.found < ledger.settled_anomalies else None
 
+    def skip(self, base: Ledger) -> None:
+        """Go on behind what was pruned: it is counted, and not listed."""
+        scan = self._scans.setdefault(base.channel, _Scan())
+        scan.through, scan.found = base.settled_through, base.settled_anomalies
+        scan.launched = base.settled.launch is not None
+        scan.exploded = base.settled.explosion is not None
+
     def take(self, channel: Channel, record: StoredRecord) -> None:
         """Take the next settled record of a rocket."""
         scan = self._scans.setdefault(channel, _Scan())

@@ -49,6 +49,7 @@ class Checkpoints:
         self._to_keep: set[Channel] = set()
         self._records_then = 0
         self._round_at = trio.current_time()
+        self._ended = trio.Event()
 
     async def run(self) -> None:
         """Do a round whenever one is due, for ever."""
@@ -63,6 +64,11 @@ class Checkpoints:
         records = self._journal.statistics().records - self._records_then
         waited_s = trio.current_time() - self._round_at
         return records >= self._limits.records or waited_s >= self._limits.seconds
+
+    async def wait_round(self) -> None:
+        """Wait until a round is whole that was not when this returned the last time."""
+        await self._ended.wait()
+        self._ended = trio.Event()
 
     async def try_round(self) -> None:
         """Do a round; where the journal is full or busy, the next one goes on with what is left."""
@@ -86,17 +92,18 @@ class Checkpoints:
         # Of the others the ledgers are kept already, so in the end there is one of each of these.
         rockets = len(self._read_model)
         count = len(self._to_keep)
-        channels = merge(*await _sorted_parts(self._to_keep))
+        channels = merge(*await sorted_parts(self._to_keep))
         while some := list(islice(channels, LEDGERS_AT_ONCE)):
             await self._journal.keep_ledgers(
                 [LedgerRecord(channel, self._read_model.record(channel)) for channel in some]
             )
             self._to_keep.difference_update(some)
         await self._journal.end_round(Round(began, str(RULES), rockets))
+        self._ended.set()
         log.info("checkpoint", ledgers=count, position=began)
 
 
-async def _sorted_parts(channels: set[Channel]) -> list[list[Channel]]:
+async def sorted_parts(channels: set[Channel]) -> list[list[Channel]]:
     """Sort channels a part at a time: neighbours by name cost the journal a tenth of others."""
     rest = iter(tuple(channels))
     parts = []

@@ -4,6 +4,7 @@ It reads the journal and owns nothing that lasts.
 A history can be long and the loop is everybody's, so it is read in slices: each begins where
 the last one ended, is part of no longer transaction, and lets all other tasks have their turn.
 A message that is stored while its rocket's history is read may be in the answer or not.
+Where messages were pruned a history begins behind them, and a fold with their base.
 """
 
 from collections.abc import AsyncIterator
@@ -13,9 +14,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import trio
 
+from rockets.actors.base import base_of, read_left
 from rockets.actors.read_model import ReadModel
 from rockets.actors.rocket_actor import decode_stored
-from rockets.domain.effect import NOTHING, combine, effect_of, rocket_after
+from rockets.domain.effect import combine, effect_of, rocket_after
+from rockets.domain.ledger import Ledger
 from rockets.domain.messages import (
     MESSAGE_NUMBER_MAX,
     Channel,
@@ -55,6 +58,14 @@ class HistoryUnavailable(Exception):
     """The journal could not be read; ask again later."""
 
 
+class MessagesPruned(Exception):
+    """The answer needs messages that were pruned; `first_number` is the lowest one left."""
+
+    def __init__(self, first_number: int) -> None:
+        super().__init__(f"the messages before number {first_number} were pruned")
+        self.first_number = first_number
+
+
 class StoredMessage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """One message as it was stored; `speed` is there only where it was asked for.
 
@@ -71,10 +82,14 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class HistoryPage(msgspec.Struct, frozen=True):
-    """A part of a history; `following` is the number behind which the next part begins."""
+    """A part of a history; `following` is the number behind which the next part begins.
+
+    The messages up to the number `pruned_through` are no longer there; 0 where all are.
+    """
 
     messages: list[StoredMessage]
     following: int | None
+    pruned_through: int
 
 
 class History:
@@ -95,14 +110,16 @@ class History:
     async def rocket_at(self, channel: Channel, number: int, view: View) -> Rocket | None:
         """Show the rocket as its stored messages up to a number make it; None where there is none.
 
-        The cost grows with the messages up to that number.
+        The cost grows with the messages up to that number. MessagesPruned where that is not left.
         """
         latest = self._read_model.rocket(channel)
         if latest is None or number >= latest.last_message_number:
             await trio.lowlevel.checkpoint()
             return self._read_model.rocket(channel, view)
-        past = _Past()
         async with self._slices(channel, 1, number) as slices:
+            past = _Past(slices.base)
+            if number < slices.first_number:
+                raise MessagesPruned(slices.first_number)
             while records := await slices.take():
                 for record in records:
                     past.add(record.number, *decode_stored(record.body))
@@ -114,7 +131,8 @@ class History:
     async def number_at(self, channel: Channel, time: int) -> int | None:
         """Give the highest number with a messageTime not later than an instant in nanoseconds.
 
-        Times are in no order, so this reads the whole history.
+        Times are in no order, so this reads the whole history. MessagesPruned where none of the
+        messages that are left is as old, since some that are not may be.
         """
         found: int | None = None
         async with self._slices(channel, 1, MESSAGE_NUMBER_MAX) as slices:
@@ -123,6 +141,8 @@ class History:
                     message = _decoded(record)
                     if message is not None and instant(message.time) <= time:
                         found = record.number
+            if found is None and slices.base.run_count:
+                raise MessagesPruned(slices.first_number)
         return found
 
     async def messages(self, channel: Channel, after: int, limit: int) -> HistoryPage:
@@ -138,10 +158,10 @@ class History:
                 for record in records:
                     full = len(page) == limit or size + len(record.body) > PAGE_BYTES_MAX
                     if page and full:
-                        return HistoryPage(page, page[-1].number)
+                        return HistoryPage(page, page[-1].number, slices.base.settled_through)
                     page.append(_stored_message(record, _decoded(record)))
                     size += len(record.body)
-        return HistoryPage(page, None)
+        return HistoryPage(page, None, slices.base.settled_through)
 
     async def speeds(self, channel: Channel, after: int, limit: int) -> HistoryPage:
         """Give the messages behind a number, each with the speed after it, thinned to the limit.
@@ -149,8 +169,8 @@ class History:
         It is always the whole rest of the history, from the first to the last.
         """
         thinned = _Thinned(limit)
-        effect = NOTHING
         async with self._slices(channel, 1, MESSAGE_NUMBER_MAX) as slices:
+            effect = slices.base.settled
             while records := await slices.take():
                 for record in records:
                     message = _decoded(record)
@@ -160,7 +180,7 @@ class History:
                         speed = effect.launch.speed if effect.launch else None
                         shown = _stored_message(record, message, speed)
                         thinned.add(shown, len(record.body))
-        return HistoryPage(thinned.result(), None)
+        return HistoryPage(thinned.result(), None, slices.base.settled_through)
 
     @asynccontextmanager
     async def _slices(
@@ -170,7 +190,8 @@ class History:
         async with self._scans:
             try:
                 records = min(wanted, READ_RECORDS)
-                yield _Slices(self._journal, channel, first, last, records=records)
+                base = await base_of(self._journal, channel) or Ledger(channel)
+                yield _Slices(self._journal, base, first, last, records=records)
             except JournalError as error:
                 raise HistoryUnavailable(f"the journal cannot be read: {error}") from error
 
@@ -197,10 +218,9 @@ class _Past:
     here that is part of each slice.
     """
 
-    def __init__(self) -> None:
-        self.received = 0
-        self._settled, self._settled_through = NOTHING, 0
-        self._latest, self._last = NOTHING, 0
+    def __init__(self, base: Ledger) -> None:
+        self.received = self._settled_through = self._last = base.settled_through
+        self._settled = self._latest = base.settled
         self._missing_count = 0
         self._missing: list[tuple[int, int]] = []
 
@@ -236,14 +256,15 @@ class _Past:
 
 
 class _Slices:
-    """The stored messages of one rocket in number order, a slice at a time."""
+    """The stored messages of one rocket in number order, a slice at a time, behind its base."""
 
     def __init__(
-        self, journal: JournalWriter, channel: Channel, first: int, last: int, *, records: int
+        self, journal: JournalWriter, base: Ledger, first: int, last: int, *, records: int
     ) -> None:
+        self.base = base
+        self.first_number = base.settled_through + 1
         self._journal = journal
-        self._channel = channel
-        self._first = first
+        self._first = max(first, self.first_number)
         self._last = last
         self._records_max = records
         self._records: list[StoredRecord] = []
@@ -260,9 +281,11 @@ class _Slices:
         return taken
 
     async def _read(self) -> None:
-        self._records = await self._journal.read(
-            self._channel, self._first, self._last, limit=self._records_max
+        pruned, self._records = await read_left(
+            self._journal, self.base.channel, self._first, self._last, limit=self._records_max
         )
+        if pruned is not None:
+            raise HistoryUnavailable("messages were pruned while they were read; ask again")
         self._ended = len(self._records) < self._records_max
         if not self._ended:
             self._first = self._records[-1].number + 1

@@ -144,6 +144,8 @@ def is_behind(rocket: Rocket, cursor: Cursor, sort: tuple[SortBy, ...]) -> bool:
         here = _VALUES[by.key](rocket)
         if here != there:
             return _sorts_behind(here, there, descending=by.descending)
+        if by.key == "channel":
+            return False  # No two rockets share it, so what comes after it decides nothing.
     return rocket.channel > cursor.channel
 
 

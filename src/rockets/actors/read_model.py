@@ -35,6 +35,8 @@ class ReadModel:
         self.doubtful: set[Channel] = set()
         # What has changed since the table of the lists was brought up to date, once there is one.
         self.unlisted: set[Channel] | None = None
+        # What has changed since its messages were looked at for pruning, once that is done.
+        self.unpruned: set[Channel] | None = None
 
     def __len__(self) -> int:
         return len(self._live) + len(self._idle)
@@ -47,6 +49,8 @@ class ReadModel:
         self.changed.add(channel)
         if self.unlisted is not None:
             self.unlisted.add(channel)
+        if self.unpruned is not None:
+            self.unpruned.add(channel)
         for shown in self._shown.values():
             shown.pop(channel, None)
 
@@ -81,6 +85,11 @@ class ReadModel:
         """Give the channels that have changed since the last time."""
         changed, self.changed = self.changed, set()
         return changed
+
+    def take_unpruned(self) -> set[Channel]:
+        """Give the channels that have changed since the last time, and note those to come."""
+        changed, self.unpruned = self.unpruned, set()
+        return changed or set()
 
     def record(self, channel: Channel) -> bytes:
         """Pack the published ledger of a rocket that has one; empty where it is in doubt."""

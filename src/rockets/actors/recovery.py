@@ -4,7 +4,7 @@ A checkpoint is no consistent cut: its ledgers were kept one by one while messag
 at least all records up to the position at which its round began, so the rest is applied again from
 there, and what a ledger holds already changes nothing.
 A ledger that is damaged, in doubt or of other rules is folded from its messages. Without a whole
-round everything is.
+round everything is. What was pruned is folded from its base.
 """
 
 from collections.abc import Iterable
@@ -12,16 +12,24 @@ from collections.abc import Iterable
 import msgspec
 import structlog
 
+from rockets.actors.base import unpack_base
 from rockets.actors.read_model import ReadModel
 from rockets.actors.rocket_actor import decode_stored, fold_stored
 from rockets.domain.ledger import RULES, Ledger, is_packed
 from rockets.domain.messages import Channel
-from rockets.journal.base import LedgersDamaged, Position, Round
+from rockets.journal.base import (
+    JournalFailed,
+    JournalRefused,
+    LedgersDamaged,
+    Position,
+    Round,
+)
 from rockets.journal.writer import JournalWriter
 
 log = structlog.get_logger()
 
 LEDGERS_SLICE = 10_000
+BASES_SLICE = 1_000
 RECORDS_SLICE = 2_000
 
 # So many ledgers are open at once; then all are packed again, which bounds the memory.
@@ -38,15 +46,28 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 async def recover(journal: JournalWriter, read_model: ReadModel) -> Recovered:
-    """Bring an empty read model to what the journal holds; JournalError where it cannot."""
+    """Bring an empty read model to what the journal holds; JournalError where it cannot.
+
+    Of these JournalRefused says that the journal is damaged or cannot be used.
+    """
+    try:
+        return await _recover(journal, read_model)
+    except JournalFailed as error:
+        raise JournalRefused(str(error)) from error
+
+
+async def _recover(journal: JournalWriter, read_model: ReadModel) -> Recovered:
     try:
         began, damaged = await _take_ledgers(journal, read_model)
     except LedgersDamaged as error:
         log.warning("ledgers_dropped", reason=str(error))
         await journal.drop_ledgers()
         read_model.clear()
-        began, damaged = Position(0), 0
+        began, damaged = None, 0
     checkpointed = len(read_model) - damaged
+    if began is None:
+        await _take_bases(journal, read_model)
+        began = Position(0)
     records, read_model.recovered_through = await _apply_from(journal, read_model, began)
     conflicts = await journal.count_notes("conflict")
     for channel in {*map(Channel, conflicts), *read_model.with_conflicts()}:
@@ -54,15 +75,18 @@ async def recover(journal: JournalWriter, read_model: ReadModel) -> Recovered:
     return Recovered(checkpointed, damaged, records, read_model.gap_count())
 
 
-async def _take_ledgers(journal: JournalWriter, read_model: ReadModel) -> tuple[Position, int]:
+async def _take_ledgers(
+    journal: JournalWriter, read_model: ReadModel
+) -> tuple[Position | None, int]:
     """Take the kept ledgers as they are, and fold those again that cannot be used.
 
-    Gives the position from which on records are to be applied, and how many were folded again.
+    Gives the position from which on records are to be applied, None where no ledger can be used,
+    and how many were folded again.
     LedgersDamaged where a ledger is missing.
     """
     newest = newest_usable(await journal.rounds())
     if newest is None:
-        return Position(0), 0
+        return None, 0
     damaged: list[Channel] = []
     after = ""
     while ledgers := await journal.ledgers(after, limit=LEDGERS_SLICE):
@@ -84,6 +108,15 @@ async def _take_ledgers(journal: JournalWriter, read_model: ReadModel) -> tuple[
 def newest_usable(rounds: Iterable[Round]) -> Round | None:
     """Give the round that a start goes on from: the newest of these rules, of newest first."""
     return next((each for each in rounds if each.rules == str(RULES)), None)
+
+
+async def _take_bases(journal: JournalWriter, read_model: ReadModel) -> None:
+    """Begin every rocket that was pruned with its base; JournalError where it cannot be used."""
+    after = ""
+    while pruned := await journal.pruned(after, limit=BASES_SLICE):
+        for each in pruned:
+            _keep(read_model, unpack_base(each))
+        after = pruned[-1].stream
 
 
 async def _rebuild(journal: JournalWriter, read_model: ReadModel, channel: Channel) -> None:

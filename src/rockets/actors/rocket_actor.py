@@ -13,6 +13,7 @@ from hashlib import blake2b
 import msgspec
 import trio
 
+from rockets.actors.base import read_left
 from rockets.actors.run_budget import RunBudget
 from rockets.domain.ledger import Ledger, Outcome, Verdict
 from rockets.domain.messages import (
@@ -282,7 +283,10 @@ class RocketActor:
             start = end
 
     async def _stored_contents(self, numbers: Iterable[int]) -> dict[int, Payload]:
-        """Get the content of numbers that are stored, from memory or from the journal."""
+        """Get the content of numbers that are stored, from memory or from the journal.
+
+        Those that were pruned are left out.
+        """
         stored: dict[int, Payload] = {}
         unread: set[int] = set()
         for number in numbers:
@@ -291,17 +295,21 @@ class RocketActor:
                 unread.add(number)
             else:
                 stored[number] = payload
-        for first, last in runs_of(sorted(unread)):
-            for start in range(first, last + 1, RESTORE_SLICE):
-                end = min(last, start + RESTORE_SLICE - 1)
-                records = await self._journal.read(
-                    self.ledger.channel, start, end, limit=RESTORE_SLICE
+        for start, last in runs_of(sorted(unread)):
+            first = start
+            while first <= last:
+                base, records = await read_left(
+                    self._journal, self.ledger.channel, first, last, limit=RESTORE_SLICE
                 )
-                wanted = end - start + 1
+                if base is not None:
+                    first = base.settled_through + 1
+                    continue
+                wanted = min(last - first + 1, RESTORE_SLICE)
                 assert len(records) == wanted, "the ledger knows what the journal does not hold"
                 for record in records:
                     stored[record.number] = payload = decode_stored(record.body)[0]
                     self._remember(record.number, payload)
+                first += wanted
         return stored
 
     def _remember(self, number: int, payload: Payload) -> None:
@@ -321,10 +329,15 @@ class RocketActor:
 
 
 async def fold_stored(journal: JournalWriter, channel: Channel) -> Ledger:
-    """Fold a rocket from all its stored messages, a slice at a time; conflicts are not counted."""
+    """Fold a rocket from its base and its messages, a slice at a time; without its conflicts."""
     ledger, following = Ledger(channel), 1
     while True:
-        records = await journal.read(channel, following, MESSAGE_NUMBER_MAX, limit=RESTORE_SLICE)
+        base, records = await read_left(
+            journal, channel, following, MESSAGE_NUMBER_MAX, limit=RESTORE_SLICE
+        )
+        if base is not None:  # it holds all that was folded so far
+            ledger, following = base, base.settled_through + 1
+            continue
         apply_stored(ledger, records)
         if len(records) < RESTORE_SLICE:
             return ledger

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -15,12 +15,14 @@ from rockets.cli.progress_line import ProgressLine
 from rockets.cli.stored_records import Page, RecordsDamaged, StoredRecords
 from rockets.cli.whole_file import whole_file
 from rockets.domain.messages import normalize_channel
-from rockets.journal import JournalRefused
+from rockets.journal import JournalRefused, Pruned
 from rockets.settings import SettingsInvalid
 
 EXIT_DAMAGED = 1
 EXIT_IMPOSSIBLE = 2
 EXIT_BROKEN_PIPE = 128 + 13  # as a shell tells it of a program that SIGPIPE has ended
+
+PRUNED_SHOWN_MAX = 3
 
 _WHITE_SPACE = b" \t\r\n"
 _BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
@@ -40,7 +42,8 @@ def export(database: str | None, channels: Sequence[str], by_rocket: bool, outpu
     """Write every stored message as NDJSON, one a line, in the order in which they were stored.
 
     Works beside a running service and gives what was stored at the start. Conflicts and refused
-    bodies are not messages and are left out.
+    bodies are not messages and are left out. Says which rockets miss messages because they were
+    pruned.
     Exits with 0 when all is written, 1 when the database is damaged, 2 when something asked for
     is impossible, and 130 when interrupted.
     """
@@ -79,7 +82,11 @@ def _export(
 ) -> None:
     streams = [_channel(text) for text in channels]
     with StoredRecords(database) as records:
-        absent = [stream for stream in streams if not records.has(stream)]
+        absent = [
+            stream
+            for stream in streams
+            if not records.has(stream) and not any(records.pruned([stream]))
+        ]
         if absent:
             raise ValueError(f"{database}: there is no message of {absent[0]}")
         pages = records.by_stream(streams) if by_rocket else records.by_position(streams)
@@ -89,8 +96,27 @@ def _export(
                 file.flush()
                 written.messages += len(page)
                 progress.show(f"{written.messages:,} messages of at most {records.head:,}")
+            # Asked last, so that what was pruned meanwhile is told as well.
+            missing = _pruned(records.pruned(streams))
     place = "" if written.part is None else f" to {output}"
     click.echo(f"{written.messages} messages exported{place}", err=True)
+    if missing:
+        click.echo(f"rockets export: {missing}", err=True)
+
+
+def _pruned(pruned: Iterable[Pruned]) -> str:
+    """Say how many rockets miss messages, and of the first few which; empty where none does."""
+    shown = []
+    count = 0
+    for each in pruned:
+        count += 1
+        if count <= PRUNED_SHOWN_MAX:
+            shown.append(f"{each.stream} (1 to {each.through})")
+    if not count:
+        return ""
+    rockets = "1 rocket misses" if count == 1 else f"{count:,} rockets miss"
+    more = ", ..." if count > PRUNED_SHOWN_MAX else ""
+    return f"{rockets} messages that were pruned: {', '.join(shown)}{more}"
 
 
 def _channel(text: str) -> str:

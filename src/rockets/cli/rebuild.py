@@ -12,7 +12,7 @@ from rockets.cli.database import database_option, database_path
 from rockets.cli.interrupts import EXIT_INTERRUPTED, terminated_like_interrupted
 from rockets.cli.progress_line import ProgressLine
 from rockets.cli.refold import Refold, refolded
-from rockets.cli.stored_ledgers import damaged_rounds, refuse_pruned
+from rockets.cli.stored_ledgers import damaged_rounds
 from rockets.cli.stored_records import RecordsDamaged, StoredRecords
 from rockets.domain.ledger import RULES, Ledger
 from rockets.journal import (
@@ -113,7 +113,6 @@ def _rebuild(database: Path, check_only: bool) -> int:
 
 
 def _compare(records: StoredRecords, progress: ProgressLine) -> Refold:
-    refuse_pruned(records.connection)
     report = _Report()
     refold = Refold(
         records,
@@ -145,7 +144,7 @@ def _replace(journal: Journal, records: StoredRecords, progress: ProgressLine) -
     journal.drop_ledgers()
     conflicts = journal.count_notes("conflict")
     count = 0
-    ledgers = refolded(records.by_stream())
+    ledgers = refolded(records)
     while some := [_record(ledger, conflicts) for ledger in islice(ledgers, LEDGERS_AT_ONCE)]:
         journal.keep_ledgers(some)
         if journal.maintenance_due:

@@ -2,6 +2,8 @@
 
 What a start would make of the kept ledgers has to be what all messages make; the number of
 conflicts is left out, since a start counts it anew (see `actors.recovery`).
+What was pruned of a rocket is folded from its base; one that a service prunes meanwhile is not
+compared, since its base and its messages are then of two moments.
 One rocket is open at a time, and of its messages some thousand.
 """
 
@@ -11,13 +13,14 @@ from operator import attrgetter
 
 import msgspec
 
+from rockets.actors.base import unpack_base
 from rockets.actors.rocket_actor import apply_stored
-from rockets.cli.stored_ledgers import LedgerSlice, ledger_slices
+from rockets.cli.stored_ledgers import LedgerSlice, ledger_slices, stored_base
 from rockets.cli.stored_records import Page, RecordsDamaged, StoredRecords
 from rockets.domain.ledger import Ledger, is_packed
 from rockets.domain.messages import Channel
 from rockets.domain.rocket import View
-from rockets.journal import Position, StoredLedger, StoredRecord
+from rockets.journal import Pruned, StoredLedger, StoredRecord
 
 APPLIED_AT_ONCE = 1_000
 
@@ -37,7 +40,7 @@ class Refold:
         self._report = report
         self._watch = watch
         self.rockets = self.messages = self.kept = self.damaged = self.differences = 0
-        self.records_damaged = 0
+        self.records_damaged = self._pruned_meanwhile = 0
         self._broken: RecordsDamaged | None = None
 
     def run(self) -> None:
@@ -46,6 +49,8 @@ class Refold:
             if part.damage is not None:
                 self.found_damage(f"the kept ledgers cannot be read: {part.damage}")
             self._compare(part)
+        if self._pruned_meanwhile:
+            self._report(f"{self._pruned_meanwhile} rockets are not compared: pruned meanwhile")
 
     def found_damage(self, text: str) -> None:
         """Count and report something that is damaged, though a start would cope with it."""
@@ -68,7 +73,7 @@ class Refold:
         self._broken = None
         pages = self._until_damage(self._records.between(after, part.through, part.head))
         for channel, records in by_channel(pages):
-            self._fold(channel, records, kept.pop(channel, None), part.began)
+            self._fold(channel, records, kept.pop(channel, None), part)
         if self._broken is None:
             return None
         if self._broken.stream is None:
@@ -91,14 +96,16 @@ class Refold:
         channel: Channel,
         records: Iterator[StoredRecord],
         kept: StoredLedger | None,
-        began: Position,
+        part: LedgerSlice,
     ) -> None:
         """Fold one rocket, and beside that what a start would make of its ledger."""
-        folded, started = Ledger(channel), self._unpacked(channel, kept)
+        bases = part.bases
+        base = bases.get(channel) if bases is not None else self._stored_base(channel)
+        folded, started = begun(channel, base), self._unpacked(channel, kept)
         messages, before = 0, 0
         while some := list(islice(records, APPLIED_AT_ONCE)):
             apply_stored(folded, some)
-            behind = [record for record in some if record.position > began]
+            behind = [record for record in some if record.position > part.began]
             if started is not None:
                 apply_stored(started, behind)
             messages += len(some)
@@ -108,12 +115,18 @@ class Refold:
         self.rockets += 1
         if self._broken is not None and self._broken.stream in (channel, None):
             return  # these are not all messages of the rocket
-        if kept is None and before:
+        if self._stored_base(channel) != base:
+            self._pruned_meanwhile += 1
+            return
+        if kept is None and (before or base is not None):
             self._differ(channel, "ledger", "nothing", f"{messages} messages")
         if started is not None:
             started.conflicts = 0
             for field, found, right in differences(started, folded):
                 self._differ(channel, field, found, right)
+
+    def _stored_base(self, channel: Channel) -> Pruned | None:
+        return stored_base(self._records.connection, channel)
 
     def _unpacked(self, channel: Channel, kept: StoredLedger | None) -> Ledger | None:
         """Give the kept ledger; None where there is none, or one that a start would not take."""
@@ -144,11 +157,18 @@ def by_channel(pages: Iterator[Page]) -> Iterator[tuple[Channel, Iterator[Stored
         yield Channel(stream), records
 
 
-def refolded(pages: Iterator[Page]) -> Iterator[Ledger]:
-    """Fold the rockets whose records these are, in the order of streams, one at a time."""
-    for channel, records in by_channel(pages):
-        ledger = Ledger(channel)
-        apply_stored(ledger, records)
+def begun(channel: Channel, base: Pruned | None) -> Ledger:
+    """Give the ledger to which the messages that are left are applied, without conflicts."""
+    ledger = Ledger(channel) if base is None else unpack_base(base)
+    ledger.conflicts = 0
+    return ledger
+
+
+def refolded(records: StoredRecords) -> Iterator[Ledger]:
+    """Fold every rocket, in the order of streams, one at a time; nobody else may change them."""
+    for channel, stored in by_channel(records.by_stream()):
+        ledger = begun(channel, stored_base(records.connection, channel))
+        apply_stored(ledger, stored)
         yield ledger
 
 

@@ -1,11 +1,12 @@
 """Reads the kept ledgers of a database beside a server that works on it, slice by slice.
 
-A slice is of one moment: its ledgers, the round they belong to, and the last record there was.
+A slice is of one moment: its ledgers, the round they belong to, the bases that stand for what was
+pruned, and the last record there was.
 A ledger of one moment and a round of another say nothing together, and the same slice read twice
 may differ; so who compares ledgers with records takes those up to the head of the slice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,14 +15,17 @@ import msgspec
 
 from rockets.actors.recovery import newest_usable
 from rockets.journal import (
-    JournalRefused,
     LedgersDamaged,
     Position,
+    Pruned,
     StoredLedger,
     sqlite_ledgers,
     sqlite_pruned,
 )
 from rockets.journal.sqlite_file import last_position
+
+ROUNDS_SINCE = 3
+"""The first version of the schema whose rounds count their ledgers, and that has bases."""
 
 # 250 KB, read in a few milliseconds.
 SLICE_LEDGERS = 1_000
@@ -33,7 +37,8 @@ class LedgerSlice(msgspec.Struct, frozen=True):
     """What is kept of the streams behind `after` and up to `through`, at the time of `head`.
 
     `began` is where a start would begin to apply records. It would do so with the first one, and
-    take no ledger, where no round is usable or, by `damage`, the ledgers cannot be read.
+    take no ledger, where no round is usable or, by `damage`, the ledgers cannot be read. Then
+    nothing is pruned either, and `bases` are not read beforehand.
     """
 
     after: str
@@ -41,6 +46,7 @@ class LedgerSlice(msgspec.Struct, frozen=True):
     head: Position
     began: Position = Position(0)
     ledgers: tuple[StoredLedger, ...] = ()
+    bases: Mapping[str, Pruned] | None = None
     damage: str | None = None
 
 
@@ -55,16 +61,14 @@ def ledger_slices(connection: apsw.Connection) -> Iterator[LedgerSlice]:
         after = read.through
 
 
-def refuse_pruned(connection: apsw.Connection) -> None:
-    """Raise JournalRefused where messages were pruned: their rockets cannot be folded from all."""
-    pruned = sqlite_pruned.read(connection, "", 1) if _has_ledgers(connection) else []
-    if pruned:
-        raise JournalRefused(f"messages of {pruned[0].stream} were pruned, it cannot be folded")
+def stored_base(connection: apsw.Connection, stream: str) -> Pruned | None:
+    """Give what stands now for the pruned messages of a stream, None where nothing was pruned."""
+    return sqlite_pruned.one(connection, stream) if _has_rounds(connection) else None
 
 
 def damaged_rounds(connection: apsw.Connection) -> int:
     """Count the rounds that are stored and cannot be used, whatever the rules."""
-    if not _has_ledgers(connection):
+    if not _has_rounds(connection):
         return 0
     with _one_moment(connection):
         stored: Any = connection.execute("SELECT count(*) FROM rounds").get
@@ -74,7 +78,7 @@ def damaged_rounds(connection: apsw.Connection) -> int:
 def _read(connection: apsw.Connection, after: str) -> LedgerSlice:
     with _one_moment(connection):
         head = last_position(connection)
-        rounds = sqlite_ledgers.rounds(connection) if _has_ledgers(connection) else []
+        rounds = sqlite_ledgers.rounds(connection) if _has_rounds(connection) else []
         newest = newest_usable(rounds)
         if newest is None:
             return LedgerSlice(after, LAST_NAME, head)
@@ -82,14 +86,25 @@ def _read(connection: apsw.Connection, after: str) -> LedgerSlice:
             ledgers = sqlite_ledgers.read(connection, after, SLICE_LEDGERS)
         except (LedgersDamaged, apsw.CorruptError) as error:
             return LedgerSlice(after, LAST_NAME, head, damage=str(error))
-    through = ledgers[-1].stream if len(ledgers) == SLICE_LEDGERS else LAST_NAME
-    return LedgerSlice(after, through, head, newest.began, tuple(ledgers))
+        through = ledgers[-1].stream if len(ledgers) == SLICE_LEDGERS else LAST_NAME
+        bases = _bases(connection, after, through)
+    return LedgerSlice(after, through, head, newest.began, tuple(ledgers), bases)
 
 
-def _has_ledgers(connection: apsw.Connection) -> bool:
-    """Say whether the database has come as far as the version that brought them."""
+def _bases(connection: apsw.Connection, after: str, through: str) -> dict[str, Pruned]:
+    bases: dict[str, Pruned] = {}
+    while page := sqlite_pruned.read(connection, after, SLICE_LEDGERS):
+        bases |= {each.stream: each for each in page if each.stream <= through}
+        after = page[-1].stream
+        if after > through:
+            break
+    return bases
+
+
+def _has_rounds(connection: apsw.Connection) -> bool:
+    """Say whether the database has come as far as the version whose rounds a start uses."""
     version: Any = connection.pragma("user_version")
-    return bool(version > 1)
+    return bool(version >= ROUNDS_SINCE)
 
 
 @contextmanager

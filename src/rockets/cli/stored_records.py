@@ -16,7 +16,7 @@ from typing import Any, Self
 import apsw
 
 from rockets.domain.messages import MESSAGE_NUMBER_MAX
-from rockets.journal import JournalRefused, Position, StoredRecord
+from rockets.journal import JournalRefused, Position, Pruned, StoredRecord, sqlite_pruned
 from rockets.journal.sqlite import SELECT
 from rockets.journal.sqlite_file import APPLICATION_ID, BUSY_TIMEOUT_MS, SCHEMA_VERSION
 from rockets.journal.sqlite_notes import checksum
@@ -28,6 +28,9 @@ PAGE_BYTES = 4 << 20
 # Looked at after every record: with this much room a read is over within a second even where one
 # record takes long to come.
 READ_S = 0.5
+
+# The first version of the schema that remembers what was pruned together with its base.
+PRUNED_SINCE = 3
 
 Page = list[StoredRecord]
 
@@ -56,6 +59,7 @@ class StoredRecords:
         try:
             self.connection = _open(path, unchanging)
             self.head = _head(self.connection)
+            self._version: Any = self.connection.pragma("user_version")
         except (JournalRefused, OSError, apsw.Error) as error:
             raise JournalRefused(f"{path}: {error}") from error
 
@@ -74,6 +78,26 @@ class StoredRecords:
         """Say whether any record of this stream is stored."""
         page, _ = self._read("in the index", f"{SELECT} WHERE stream = ? LIMIT 1", (stream,))
         return bool(page)
+
+    def pruned(self, streams: Sequence[str] = ()) -> Iterator[Pruned]:
+        """Give what was pruned of these streams or of all, in the order of streams."""
+        if self._version < PRUNED_SINCE:
+            return
+        after = ""
+        try:
+            for stream in sorted(set(streams)):
+                found = sqlite_pruned.one(self.connection, stream)
+                yield from () if found is None else (found,)
+            while not streams and (
+                page := sqlite_pruned.read(self.connection, after, PAGE_RECORDS)
+            ):
+                yield from page
+                after = page[-1].stream
+        except apsw.BusyError as error:
+            raise JournalRefused(f"{self._path}: another program holds it: {error}") from error
+        except Exception as error:
+            # As of a record: damage may show itself as anything.
+            raise RecordsDamaged(f"{self._path}: {error}") from error
 
     def by_position(self, streams: Sequence[str] = ()) -> Iterator[Page]:
         """Give the records in commit order, of these streams or of all, page by page.

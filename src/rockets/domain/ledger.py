@@ -103,9 +103,14 @@ class Ledger:
         return self._ends[0] if starts and starts[0] == 1 else 0
 
     @property
+    def settled(self) -> Effect:
+        """What the settled messages do together."""
+        return self._effects[0] if self.settled_through else NOTHING
+
+    @property
     def settled_anomalies(self) -> int:
         """How many of the settled messages changed nothing; conflicts are not among them."""
-        return self._effects[0].anomalies_unlaunched if self.settled_through else 0
+        return self.settled.anomalies_unlaunched
 
     @property
     def gap_count(self) -> int:
@@ -132,6 +137,7 @@ class Ledger:
     ) -> Decision:
         """Judge a batch in its order; `stored` holds the content of each number already stored.
 
+        A number that is missing there was pruned: whatever its content was, it is a duplicate.
         A message that would open a run behind a gap over `gaps_max` is refused; one that touches a
         run, of the ledger or of this batch, never is, nor is number 1, which no gap comes before.
         """
@@ -145,7 +151,8 @@ class Ledger:
             if number in batch:
                 verdicts.append("duplicate" if batch[number] == payload else "conflict")
             elif index >= 0 and number <= ends[index]:
-                verdicts.append("duplicate" if stored[number] == payload else "conflict")
+                same = stored.get(number, payload) == payload
+                verdicts.append("duplicate" if same else "conflict")
             else:
                 touches_before = index >= 0 and ends[index] == number - 1
                 touches_after = index + 1 < len(starts) and starts[index + 1] == number + 1

@@ -126,10 +126,14 @@ class Round(msgspec.Struct, frozen=True, gc=False):
 
 
 class Pruned(msgspec.Struct, frozen=True, gc=False):
-    """Says that a stream's records up to and including the number `through` may be gone."""
+    """Says that a stream's records up to and including the number `through` may be gone.
+
+    `base` is what the journal's user made of them, to begin from in their place.
+    """
 
     stream: str
     through: int
+    base: bytes
 
 
 class JournalStatistics(msgspec.Struct, frozen=True, gc=False):
@@ -283,11 +287,13 @@ class Journal(Protocol):
     def drop_ledgers(self) -> None:
         """Remove all ledgers and rounds, in one commit. Raises as `append` does."""
 
-    def prune(self, stream: str, through: int, *, limit: int) -> int:
-        """Remove at most `limit` records of a stream, numbers up to `through`, lowest first.
+    def prune(self, prunings: Sequence[Pruned], *, limit: int) -> int:
+        """Remove at most `limit` records, numbers up to `through` of each stream, lowest first.
 
         Returns how many, fewer than `limit` when no more can go. It is one commit, which also
-        remembers the highest number removed. A hundred take 2 ms, and appends wait as long.
+        remembers each pruning of which a record is removed, unless a higher number of its stream
+        is remembered already; what `limit` leaves of it goes the next time.
+        A hundred take 2 ms, and appends wait as long.
         The other records keep their positions, and no position is used again: therefore the last
         record of the journal is never removed, nor what has a higher number in its stream, until
         another record follows.
@@ -296,6 +302,9 @@ class Journal(Protocol):
 
     def pruned(self, after: str, *, limit: int) -> list[Pruned]:
         """Return what was pruned of the streams behind a name, in the order of names."""
+
+    def pruned_of(self, stream: str) -> Pruned | None:
+        """Return what was pruned of one stream, None where nothing was."""
 
     def head(self) -> Position:
         """Return the position of the last record, 0 when there is none."""

@@ -60,7 +60,7 @@ class MemoryJournal:
         self._ledgers: dict[str, bytes] = {}
         self._ledger_order: list[str] = []
         self._rounds: list[Round] = []
-        self._pruned: dict[str, int] = {}
+        self._pruned: dict[str, Pruned] = {}
         self._closed = False
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
@@ -152,25 +152,38 @@ class MemoryJournal:
         self._refuse_when_closed()
         self._ledgers, self._rounds = {}, []
 
-    def prune(self, stream: str, through: int, *, limit: int) -> int:
-        """Remove records of a stream, lowest first; returns how many."""
+    def prune(self, prunings: Sequence[Pruned], *, limit: int) -> int:
+        """Remove records of some streams, lowest first; returns how many."""
         assert limit >= 0, "a limit is never negative"
         self._refuse_when_closed()
+        removed = 0
+        for pruning in prunings:
+            removed += self._prune_stream(pruning, limit - removed)
+        return removed
+
+    def _prune_stream(self, pruning: Pruned, limit: int) -> int:
+        stream = pruning.stream
         numbers = self._numbers.get(stream, [])
-        gone = numbers[: min(limit, bisect_right(numbers, through))]
+        gone = numbers[: min(limit, bisect_right(numbers, pruning.through))]
         last = self._log[-1] if self._log else None
         if last is not None and last.stream == stream:
             gone = gone[: bisect_left(gone, last.number)]
         if gone:
             self._forget(stream, gone)
-            self._pruned[stream] = max(gone[-1], self._pruned.get(stream, gone[-1]))
+            known = self._pruned.get(stream)
+            if known is None or known.through < pruning.through:
+                self._pruned[stream] = pruning
         return len(gone)
 
     def pruned(self, after: str, *, limit: int) -> list[Pruned]:
         """Return what was pruned of the streams behind a name; the cost grows with all of them."""
         assert limit >= 0, "a limit is never negative"
-        wanted = sorted(item for item in list(self._pruned.items()) if item[0] > after)
-        return [Pruned(stream, through) for stream, through in wanted[:limit]]
+        wanted = sorted(stream for stream in list(self._pruned) if stream > after)
+        return [self._pruned[stream] for stream in wanted[:limit]]
+
+    def pruned_of(self, stream: str) -> Pruned | None:
+        """Return what was pruned of one stream, None where nothing was."""
+        return self._pruned.get(stream)
 
     def head(self) -> Position:
         """Return the position of the last record, 0 when there is none."""

@@ -171,19 +171,25 @@ class SqliteJournal:
         with self._transaction():
             sqlite_ledgers.drop(self._writer)
 
-    def prune(self, stream: str, through: int, *, limit: int) -> int:
-        """Remove records of a stream, lowest first, in one transaction; returns how many."""
+    def prune(self, prunings: Sequence[Pruned], *, limit: int) -> int:
+        """Remove records of some streams, lowest first, in one transaction; returns how many.
+
+        The reserve is no matter: what goes leaves more room in the file than a base takes.
+        """
         assert limit >= 0, "SQLite takes a negative limit for none"
         with self._transaction():
-            return sqlite_pruned.prune(
-                self._writer, stream, through, limit, last_position(self._writer)
-            )
+            return sqlite_pruned.prune(self._writer, prunings, limit, last_position(self._writer))
 
     def pruned(self, after: str, *, limit: int) -> list[Pruned]:
         """Return what was pruned of the streams behind a name, in the order of names."""
         assert limit >= 0, "SQLite takes a negative limit for none"
         with self._errors_translated():
             return sqlite_pruned.read(self._reader, after, limit)
+
+    def pruned_of(self, stream: str) -> Pruned | None:
+        """Return what was pruned of one stream, None where nothing was."""
+        with self._errors_translated():
+            return sqlite_pruned.one(self._reader, stream)
 
     def head(self) -> Position:
         """Return the position of the last record, 0 when there is none."""

@@ -100,7 +100,6 @@ CREATE TABLE rounds (
     newer INTEGER PRIMARY KEY,
     began INTEGER NOT NULL,
     rules TEXT NOT NULL,
-    ledgers INTEGER NOT NULL,
     checksum BLOB NOT NULL
 ) STRICT;
 CREATE TABLE pruned (
@@ -110,8 +109,28 @@ CREATE TABLE pruned (
 ) STRICT, WITHOUT ROWID;
 """
 
-TABLES = (TABLES_1, TABLES_2)
-"""What each version of the schema added; a database of an earlier one gets the rest."""
+# A round says how many ledgers there are, so those that cannot say it are forgotten, and the next
+# start folds everything once. Nothing was ever pruned without a base.
+TABLES_3 = """
+DROP TABLE rounds;
+CREATE TABLE rounds (
+    newer INTEGER PRIMARY KEY,
+    began INTEGER NOT NULL,
+    rules TEXT NOT NULL,
+    ledgers INTEGER NOT NULL,
+    checksum BLOB NOT NULL
+) STRICT;
+DROP TABLE pruned;
+CREATE TABLE pruned (
+    stream TEXT PRIMARY KEY,
+    through INTEGER NOT NULL,
+    base BLOB NOT NULL,
+    checksum BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+TABLES = (TABLES_1, TABLES_2, TABLES_3)
+"""What each version of the schema changed; a database of an earlier one gets the rest."""
 
 SCHEMA_VERSION = len(TABLES)
 

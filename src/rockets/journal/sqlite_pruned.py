@@ -1,4 +1,4 @@
-"""Pruning in the SQLite journal: records go, and how far they went is remembered.
+"""Pruning in the SQLite journal: records go, and how far, and what stands for them, is remembered.
 
 The functions run inside a transaction or on a reading connection of `sqlite`, which owns both and
 translates the errors.
@@ -6,6 +6,7 @@ The invariants: records and the memory of them change in one commit, and the las
 so that SQLite's choice of max(position) + 1 never names a position again.
 """
 
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -21,17 +22,26 @@ FIND = (
 )
 DELETE = "DELETE FROM records WHERE position = ? AND stream = ? AND number = ?"
 REMEMBER = (
-    "INSERT INTO pruned (stream, through, checksum) VALUES (?, ?, ?)"
-    " ON CONFLICT (stream) DO UPDATE SET through = excluded.through, checksum = excluded.checksum"
+    "INSERT INTO pruned (stream, through, base, checksum) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (stream) DO UPDATE"
+    " SET through = excluded.through, base = excluded.base, checksum = excluded.checksum"
 )
-SELECT = "SELECT stream, through, checksum FROM pruned"
+SELECT = "SELECT stream, through, base, checksum FROM pruned"
 
 
 def prune(
-    connection: apsw.Connection, stream: str, through: int, limit: int, head: Position
+    connection: apsw.Connection, prunings: Sequence[Pruned], limit: int, head: Position
 ) -> int:
-    """Remove the lowest numbers of a stream up to `through` and short of the record at `head`."""
-    found: Any = connection.execute(FIND, (stream, through, limit)).fetchall()
+    """Remove the lowest numbers of each stream, in their order, short of the record at `head`."""
+    removed = 0
+    for pruning in prunings:
+        removed += _prune_stream(connection, pruning, limit - removed, head)
+    return removed
+
+
+def _prune_stream(connection: apsw.Connection, pruning: Pruned, limit: int, head: Position) -> int:
+    stream = pruning.stream
+    found: Any = connection.execute(FIND, (stream, pruning.through, limit)).fetchall()
     rows = list(takewhile(lambda row: row[0] != head, found))
     if not rows:
         return 0
@@ -39,7 +49,9 @@ def prune(
     connection.executemany(DELETE, rows)
     if connection.total_changes() - before != len(rows):
         raise JournalFailed(f"the index of {stream} points at records of others")
-    _remember(connection, stream, rows[-1][2])
+    known = one(connection, stream)
+    if known is None or known.through < pruning.through:
+        connection.execute(REMEMBER, (stream, pruning.through, pruning.base, _checksum_of(pruning)))
     return len(rows)
 
 
@@ -50,15 +62,19 @@ def read(connection: apsw.Connection, after: str, limit: int) -> list[Pruned]:
     return [_verified(*row) for row in rows]
 
 
-def _remember(connection: apsw.Connection, stream: str, number: int) -> None:
-    """Keep the highest number of all: one that was stored again after it was pruned is lower."""
-    known = connection.execute(f"{SELECT} WHERE stream = ?", (stream,)).fetchall()
-    through = max([number, *(_verified(*row).through for row in known)])
-    connection.execute(REMEMBER, (stream, through, checksum(stream, through, b"")))
+def one(connection: apsw.Connection, stream: str) -> Pruned | None:
+    """Return what was pruned of one stream."""
+    row: Any = connection.execute(f"{SELECT} WHERE stream = ?", (stream,)).fetchone()
+    return None if row is None else _verified(*row)
 
 
 def _verified(*row: Any) -> Pruned:
-    stream, through, mark = row
-    if checksum(stream, through, b"") != mark:
-        raise JournalFailed(f"what was pruned of {stream} does not match its checksum")
-    return Pruned(stream, through)
+    *values, mark = row
+    pruned = Pruned(*values)
+    if _checksum_of(pruned) != mark:
+        raise JournalFailed(f"what was pruned of {pruned.stream} does not match its checksum")
+    return pruned
+
+
+def _checksum_of(pruned: Pruned) -> bytes:
+    return checksum(pruned.stream, pruned.through, pruned.base)

@@ -47,7 +47,6 @@ BATCH_PARTS_MAX = 512
 BATCH_BYTES_MAX = 1 << 20
 """Keeps one commit short on a disk that writes slowly, whatever the size of the records."""
 
-
 QUIET_TURNS_MAX = 4
 """Turns of the loop without a new part after which no more company is expected. A message takes
 three from its socket through its actor to here. (Measured with 3 connections: 2.9 records in a
@@ -320,9 +319,9 @@ class JournalWriter:
         """Remove all ledgers and rounds."""
         await self._alone(self._journal.drop_ledgers)
 
-    async def prune(self, stream: str, through: int, *, limit: int) -> int:
-        """Remove records of a stream, lowest first; returns how many."""
-        return await self._alone(partial(self._journal.prune, stream, through, limit=limit))
+    async def prune(self, prunings: Sequence[Pruned], *, limit: int) -> int:
+        """Remove records of some streams, lowest first; returns how many."""
+        return await self._alone(partial(self._journal.prune, prunings, limit=limit))
 
     async def rounds(self) -> list[Round]:
         """Return the two newest rounds, newest first; a damaged one is left out."""
@@ -335,6 +334,10 @@ class JournalWriter:
     async def pruned(self, after: str, *, limit: int) -> list[Pruned]:
         """Return what was pruned of the streams behind a name, in the order of names."""
         return await self._ask(partial(self._journal.pruned, after, limit=limit))
+
+    async def pruned_of(self, stream: str) -> Pruned | None:
+        """Return what was pruned of one stream, None where nothing was."""
+        return await self._ask(partial(self._journal.pruned_of, stream))
 
     async def journal_statistics(self) -> JournalStatistics:
         """Return what the journal takes of the disk."""

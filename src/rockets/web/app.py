@@ -111,7 +111,12 @@ def _problem_for(error: Exception) -> Answer:
     if refused.name == "internal-error":
         log.error("request_failed", request_id=g.request_id, path=request.path, exc_info=error)
     return problems.problem(
-        refused.name, refused.detail, request_id=g.request_id, errors=refused.errors, close=close
+        refused.name,
+        refused.detail,
+        request_id=g.request_id,
+        errors=refused.errors,
+        first_number=refused.first_number,
+        close=close,
     )
 
 

@@ -13,13 +13,17 @@ from rockets.web.rockets import channel_named, no_rocket
 LIMIT_DEFAULT = 1_000
 
 
-class MessageList(msgspec.Struct, frozen=True):
-    """The answer: `next` is the `after` of the next page, null on the last one."""
+class MessageList(msgspec.Struct, frozen=True, rename="camel"):
+    """The answer: `next` is the `after` of the next page, null on the last one.
+
+    The messages up to the number `prunedThrough` were removed; 0 where all are there.
+    """
 
     channel: Channel
     count: int
     messages: list[StoredMessage]
     next: int | None
+    pruned_through: int
 
 
 def add_routes(app: QuartTrio, *, history: History) -> None:
@@ -38,4 +42,7 @@ def add_routes(app: QuartTrio, *, history: History) -> None:
             page = await history.speeds(known, after, limit or LIMIT_MAX)
         else:
             page = await history.messages(known, after, limit or LIMIT_DEFAULT)
-        return json_response(MessageList(known, len(page.messages), page.messages, page.following))
+        count = len(page.messages)
+        return json_response(
+            MessageList(known, count, page.messages, page.following, page.pruned_through)
+        )

@@ -79,7 +79,10 @@ class RejectionList(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Content(msgspec.Struct, frozen=True, rename="camel"):
-    """One of the contents of a conflict as it was sent; null where this version cannot read it."""
+    """One of the contents of a conflict as it was sent.
+
+    Null where this version cannot read it, or it was pruned.
+    """
 
     message_type: str | None
     message_time: str | None
@@ -267,7 +270,7 @@ def _judged(body: bytes) -> tuple[int | None, str, tuple[FieldError, ...]]:
 
 
 def _size(item: Anomaly | Conflict) -> int:
-    return len(item.refused) + len(item.stored) if isinstance(item, Conflict) else 100
+    return len(item.refused) + len(item.stored or b"") if isinstance(item, Conflict) else 100
 
 
 def _anomaly_item(item: Anomaly | Conflict) -> AnomalyItem:
@@ -293,7 +296,9 @@ def _anomaly_item(item: Anomaly | Conflict) -> AnomalyItem:
     )
 
 
-def _content(body: bytes) -> Content:
+def _content(body: bytes | None) -> Content:
+    if body is None:
+        return Content(None, None, None)
     try:
         message = decode_message(body)
     except (MessageInvalid, MessageMalformed):

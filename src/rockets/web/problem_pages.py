@@ -56,6 +56,12 @@ EXPLANATIONS: Mapping[ProblemName, Explanation] = {
         "of a stream of lines those that came before may be.",
         "Send it again over a better connection, or in smaller parts.",
     ),
+    "pruned": Explanation(
+        "The rocket's messages of that number or time were removed, as the service is set to. The "
+        "member 'firstNumber' is the lowest number that is left; of a time, an older message that "
+        "is no longer there may be meant.",
+        "Ask for that number or a higher one, or for the rocket as it is now.",
+    ),
     "content-too-large": Explanation(
         "The body, or one message in it, is over its limit, or a batch has too many messages. "
         "The detail names the limit.",

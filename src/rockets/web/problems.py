@@ -13,7 +13,7 @@ from typing import Literal, TypeGuard
 import msgspec
 
 from rockets.actors.fleet import FleetUnavailable
-from rockets.actors.history import HistoryUnavailable
+from rockets.actors.history import HistoryUnavailable, MessagesPruned
 from rockets.domain.messages import FieldError, MessageInvalid, MessageMalformed
 
 ProblemName = Literal[
@@ -24,6 +24,7 @@ ProblemName = Literal[
     "not-found",
     "method-not-allowed",
     "request-timeout",
+    "pruned",
     "content-too-large",
     "unsupported-content-encoding",
     "expectation-failed",
@@ -47,6 +48,7 @@ PROBLEMS: dict[ProblemName, tuple[int, str]] = {
     "not-found": (404, "There is nothing here"),
     "method-not-allowed": (405, "The method is not allowed here"),
     "request-timeout": (408, "The body did not arrive in time"),
+    "pruned": (410, "The messages that this needs were pruned"),
     "content-too-large": (413, "The body is too large"),
     "unsupported-content-encoding": (415, "Encoded bodies are not taken"),
     "expectation-failed": (417, "The expectation cannot be met"),
@@ -69,7 +71,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The body of an error answer."""
+    """The body of an error answer; `first_number` is there for `pruned` alone."""
 
     type: str
     title: str
@@ -77,18 +79,25 @@ class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     detail: str
     request_id: str
     errors: tuple[FieldError, ...] = ()
+    first_number: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Refusal(Exception):
     """Raised by a handler to answer with a problem."""
 
     def __init__(
-        self, name: ProblemName, detail: str, *, errors: Sequence[FieldError] = ()
+        self,
+        name: ProblemName,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        first_number: int | msgspec.UnsetType = msgspec.UNSET,
     ) -> None:
         super().__init__(detail)
         self.name = name
         self.detail = detail
         self.errors = tuple(errors)
+        self.first_number = first_number
 
 
 def too_many_gaps() -> Refusal:
@@ -128,11 +137,17 @@ def new_request_id() -> str:
 
 
 def problem_body(
-    name: ProblemName, detail: str, *, request_id: str, errors: Sequence[FieldError] = ()
+    name: ProblemName,
+    detail: str,
+    *,
+    request_id: str,
+    errors: Sequence[FieldError] = (),
+    first_number: int | msgspec.UnsetType = msgspec.UNSET,
 ) -> Problem:
     """Build the body of a problem."""
     status, title = PROBLEMS[name]
-    return Problem(f"/problems/{name}", title, status, detail, request_id, tuple(errors))
+    kind = f"/problems/{name}"
+    return Problem(kind, title, status, detail, request_id, tuple(errors), first_number)
 
 
 def problem(
@@ -141,12 +156,15 @@ def problem(
     *,
     request_id: str,
     errors: Sequence[FieldError] = (),
+    first_number: int | msgspec.UnsetType = msgspec.UNSET,
     close: bool,
     headers: Sequence[tuple[str, str]] = (),
 ) -> Answer:
     """Build the answer for a problem; `close` asks for `Connection: close`."""
     status = PROBLEMS[name][0]
-    body = problem_body(name, detail, request_id=request_id, errors=errors)
+    body = problem_body(
+        name, detail, request_id=request_id, errors=errors, first_number=first_number
+    )
     fields = [("Content-Type", PROBLEM_TYPE), ("X-Request-Id", request_id), *headers]
     if status in {429, 503}:
         fields.append(("Retry-After", str(RETRY_AFTER_S)))
@@ -170,5 +188,7 @@ def refusal(error: Exception) -> Refusal:
             return Refusal("unavailable", str(error))
         case HistoryUnavailable():
             return Refusal("history-unavailable", str(error))
+        case MessagesPruned():
+            return Refusal("pruned", str(error), first_number=error.first_number)
         case _:
             return Refusal("internal-error", "an unexpected error; the log has the details")

@@ -178,7 +178,7 @@ ROUTES: tuple[Route, ...] = (
             ),
         ),
         answers=(Answer(200, "The rocket.", {JSON: Rocket}, headers=("ETag",)),),
-        problems=("bad-parameter", "not-found", "history-unavailable"),
+        problems=("bad-parameter", "not-found", "pruned", "history-unavailable"),
     ),
     Route(
         "GET",
