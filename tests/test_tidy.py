@@ -76,7 +76,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "rockets.actors.history": (
         "rockets.actors.base",
         "rockets.actors.read_model",
-        "rockets.actors.rocket_actor",
+        "rockets.actors.turn",
         "rockets.domain",
         "rockets.journal.base",
         "rockets.journal.writer",
@@ -164,6 +164,7 @@ SPAWN_SITES = (
     "src/rockets/server.py",  # the process: listeners, sweeps, signals
     "src/rockets/web/front.py",  # the tasks of connections that something slow is done with
     "src/rockets/actors/fleet.py",  # one task per active rocket
+    "src/rockets/actors/squads.py",  # one task for the rockets of a batch that nobody owns
     "src/rockets/actors/checkpoints.py",  # the one task that keeps ledgers
     "src/rockets/actors/retention.py",  # the one task that prunes
     "src/rockets/actors/rejections.py",  # the one task that keeps refused bodies

@@ -31,6 +31,7 @@ EVENTS: dict[str, str] = {
     "request_crashed": "A bug below the application ended one request.",
     "request_failed": "A bug in a handler; the client got 500.",
     "rocket_table_failed": "A bug in the table of long lists; the next list makes it anew.",
+    "squad_crashed": "A squad of rockets failed; its senders got 503, each rocket restores itself.",
     "started": "The port is open.",
     "stop_forced": "Stopping took longer than the grace period; the process ends at once.",
     "stopped": "The process ends.",

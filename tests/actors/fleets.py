@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import trio
 
 from rockets.actors.fleet import Fleet, FleetLimits, open_fleet
+from rockets.actors.part import Reply
 from rockets.actors.read_model import ReadModel
-from rockets.actors.rocket_actor import Reply
 from rockets.domain.messages import Message
 from rockets.journal.base import Journal
 from rockets.journal.memory import MemoryJournal

@@ -1,6 +1,6 @@
 """Prunes rockets by hand, as retention would."""
 
-from rockets.actors.rocket_actor import decode_stored
+from rockets.actors.turn import decode_stored
 from rockets.domain.ledger import Ledger
 from rockets.domain.messages import Channel
 from rockets.journal.base import Journal, Pruned

@@ -13,9 +13,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rockets.actors.checkpoints import CheckpointLimits, Checkpoints, open_checkpoints
 from rockets.actors.fleet import Fleet, FleetLimits, FleetUnavailable, open_fleet
+from rockets.actors.part import AwaitedPart
 from rockets.actors.read_model import ReadModel
 from rockets.actors.recovery import Recovered, recover
-from rockets.actors.rocket_actor import AwaitedPart
 from rockets.domain.ledger import RULES, Ledger
 from rockets.domain.messages import Message
 from rockets.domain.rocket import Rocket, fold
@@ -85,13 +85,18 @@ def made(channel: str, number: int) -> Message:
 
 CHANNELS = [f"rocket-{each}" for each in range(6)]
 MESSAGE = st.tuples(st.sampled_from(CHANNELS), st.integers(1, 12))
-STEP = st.one_of(MESSAGE, MESSAGE, MESSAGE, st.sampled_from(["round", "turn", "restart"]))
+BATCH = st.lists(MESSAGE, min_size=2, max_size=8)
+STEP = st.one_of(MESSAGE, MESSAGE, BATCH, st.sampled_from(["round", "turn", "restart"]))
 
 
 @settings(max_examples=150, deadline=None)
-@given(lives=st.lists(st.lists(STEP, max_size=25), max_size=4), clean=st.booleans())
+@given(
+    lives=st.lists(st.lists(STEP, max_size=25), max_size=4),
+    clean=st.booleans(),
+    actors_max=st.sampled_from([3, 12]),
+)
 async def test_a_start_finds_every_rocket_whenever_rounds_were_made(
-    lives: Sequence[Sequence[object]], clean: bool
+    lives: Sequence[Sequence[object]], clean: bool, actors_max: int
 ) -> None:
     """Rounds run beside messages, with turns of the scheduler anywhere; a life may end hard."""
     journal = MemoryJournal()
@@ -101,7 +106,9 @@ async def test_a_start_finds_every_rocket_whenever_rounds_were_made(
             async with (
                 trio.open_nursery() as nursery,
                 open_fleet(
-                    journal=writer, read_model=read_model, limits=FleetLimits(actors_max=3)
+                    journal=writer,
+                    read_model=read_model,
+                    limits=FleetLimits(actors_max=actors_max),
                 ) as fleet,
             ):
                 checkpoints = Checkpoints(writer, read_model, LIMITS)
@@ -111,6 +118,8 @@ async def test_a_start_finds_every_rocket_whenever_rounds_were_made(
                         nursery.start_soon(checkpoints.round)
                     elif isinstance(step, tuple):
                         await post(fleet, made(*step))
+                    elif isinstance(step, list):
+                        nursery.start_soon(post_all, fleet, [made(*each) for each in step])
                     else:
                         await trio.lowlevel.checkpoint()
             if clean:
@@ -123,6 +132,12 @@ async def test_a_start_finds_every_rocket_whenever_rounds_were_made(
         if clean:
             assert recovered.records == 0
             assert journal.rounds()[0].ledgers == len(rockets)
+
+
+async def post_all(fleet: Fleet, sent: Sequence[Message]) -> None:
+    """Hand a batch over and wait for it, as above."""
+    with suppress(FleetUnavailable):
+        await fleet.ask_all(sent, received_at=1)
 
 
 async def post(fleet: Fleet, sent: Message) -> None:

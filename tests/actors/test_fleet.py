@@ -5,8 +5,10 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rockets.actors import rocket_actor
 from rockets.actors.fleet import CRASHES_MAX, Fleet, FleetLimits, FleetUnavailable
-from rockets.actors.rocket_actor import Reply, RocketActor
+from rockets.actors.part import Reply
+from rockets.actors.rocket_actor import RocketActor
 from rockets.domain.ledger import Ledger, Outcome
 from rockets.domain.messages import Channel, Payload
 from rockets.journal.base import Record
@@ -359,8 +361,8 @@ async def test_from_commit_to_answer_there_is_no_checkpoint(
     instrument = _Passes()
     trio.lowlevel.add_instrument(instrument)
     seen: list[int] = []
-    for step in ("_apply", "_answer"):
-        _note_passes(monkeypatch, step, instrument, seen)
+    for owner, step in ((RocketActor, "_apply"), (rocket_actor, "answer")):
+        _note_passes(monkeypatch, owner, step, instrument, seen)
 
     async with running_fleet() as fleet:
         await ask(fleet, message("r", 1, "RocketLaunched"))
@@ -370,16 +372,20 @@ async def test_from_commit_to_answer_there_is_no_checkpoint(
 
 
 def _note_passes(
-    monkeypatch: pytest.MonkeyPatch, method: str, instrument: "_Passes", seen: list[int]
+    monkeypatch: pytest.MonkeyPatch,
+    owner: object,
+    name: str,
+    instrument: "_Passes",
+    seen: list[int],
 ) -> None:
-    """Note at each call of a method of the actor how often any task was resumed before."""
-    real = getattr(RocketActor, method)
+    """Note at each call of a function how often any task was resumed before."""
+    real = getattr(owner, name)
 
     def noting(*arguments: object) -> object:
         seen.append(instrument.steps)
         return real(*arguments)
 
-    monkeypatch.setattr(RocketActor, method, noting)
+    monkeypatch.setattr(owner, name, noting)
 
 
 class _Passes(trio.abc.Instrument):

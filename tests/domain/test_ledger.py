@@ -28,6 +28,19 @@ def take(ledger: Ledger, kept: dict[int, Payload], batch: list[Message]) -> list
     return outcomes
 
 
+@given(arrived=messages())
+def test_what_continues_a_ledger_needs_no_decision(arrived: list[Message]) -> None:
+    ledger, kept = Ledger(Channel(CHANNEL)), dict[int, Payload]()
+    for each in arrived:
+        highest = max(kept, default=0)
+        assert ledger.continues(each.number) == (each.number == highest + 1)
+        if ledger.continues(each.number):
+            assert ledger.known([each]) == []
+            decision = ledger.decide([each], {}, gaps_max=ledger.gap_count)
+            assert (decision.verdicts, decision.gaps_opened) == (("new",), 0)
+        take(ledger, kept, [each])
+
+
 @given(arrived=messages(), cuts=st.lists(st.integers(0, 24)), randomness=st.randoms())
 def test_any_order_duplication_and_split_gives_the_fold_in_both_views(
     arrived: list[Message], cuts: list[int], randomness: random.Random

@@ -440,6 +440,27 @@ async def test_reads_answer_as_the_journal_does() -> None:
         assert await writer.count_notes("conflict") == {}
 
 
+async def test_spans_of_several_streams_are_read_in_one_go() -> None:
+    journal = MemoryJournal()
+    journal.append([Record(stream, number, b"x", 1) for stream in "ab" for number in (1, 2, 4)])
+    hops: list[object] = []
+
+    async def counting(fn: Callable[..., T], /, *args: object) -> T:
+        hops.append(fn)
+        return await inline(fn, *args)
+
+    async with open_writer(journal, write=inline, read=counting) as writer:
+        found = await writer.read_each([("b", 2, 4), ("c", 1, 9), ("a", 1, 1), ("a", 4, 4)])
+
+        assert [(each.stream, each.number) for each in found] == [
+            ("b", 2),
+            ("b", 4),
+            ("a", 1),
+            ("a", 4),
+        ]
+        assert len(hops) == 1
+
+
 async def test_damage_found_by_a_read_fails_the_writer() -> None:
     journal = TroubledJournal()
     async with open_gated(journal) as (writer, gate, senders):

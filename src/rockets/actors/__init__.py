@@ -1,6 +1,9 @@
 """Who is responsible: the only mutable state about rockets.
 
+- `part`: what an actor is asked, and its answer.
 - `rocket_actor`: one rocket's loop.
+- `squad`: the loop of many rockets of a batch; `squads` starts and supervises them.
+- `turn`: what both do for one rocket before and after a commit.
 - `fleet`: finds, starts, supervises and passivates the actors.
 - `run_budget`: counts the runs behind a gap of all rockets.
 - `read_model`: what readers see.

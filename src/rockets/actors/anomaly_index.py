@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from rockets.actors.rocket_actor import decode_stored
+from rockets.actors.turn import decode_stored
 from rockets.domain.ledger import Ledger
 from rockets.domain.messages import Channel, RocketExploded, RocketLaunched, UnknownMessage
 from rockets.domain.rocket import AnomalyKind, anomaly

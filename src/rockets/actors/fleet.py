@@ -10,28 +10,29 @@ left in the mailbox of an actor that has gone.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import msgspec
 import structlog
 import trio
 
+from rockets.actors.part import ActorUnavailable, AwaitedPart, Batch, BatchPart, Part, Reply
 from rockets.actors.read_model import ReadModel
 from rockets.actors.recovery import recover
-from rockets.actors.rocket_actor import (
-    ActorUnavailable,
-    AwaitedPart,
-    Part,
-    Reply,
-    RocketActor,
-)
+from rockets.actors.rocket_actor import RocketActor
 from rockets.actors.run_budget import RunBudget
+from rockets.actors.squads import Squads
+from rockets.actors.waiting import FleetUnavailable as FleetUnavailable
+from rockets.actors.waiting import Waiting
 from rockets.domain.messages import Channel, Message
 from rockets.journal.base import JournalError
 from rockets.journal.writer import JournalWriter
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 # A batch has so many rockets at work at once; the next ones follow when these have answered, so
 # that one batch never needs all the actors there may be.
@@ -43,10 +44,6 @@ CRASH_WINDOW_S = 60.0
 
 
 _open_mailbox = trio.open_memory_channel[Part]  # naming the type each time costs 3 µs
-
-
-class FleetUnavailable(Exception):
-    """The message may or may not be stored: answer 503; to send it again is safe."""
 
 
 class FleetStatistics(msgspec.Struct, frozen=True):
@@ -105,14 +102,23 @@ class Fleet:
         limits: FleetLimits,
     ) -> None:
         self.read_model = read_model
+        self.waiting = Waiting(limits.waiting_max, limits.waiting_bytes_max)
         self._nursery = nursery
         self._journal = journal
         self._limits = limits
         self._budget = RunBudget(total_max=limits.total_gaps_max, rocket_max=limits.rocket_gaps_max)
         # Least recently used first.
         self._entries: OrderedDict[Channel, _Entry] = OrderedDict()
+        self._squads = Squads(
+            nursery,
+            journal=journal,
+            read_model=read_model,
+            budget=self._budget,
+            rockets_max=limits.actors_max,
+            mailbox_max=limits.mailbox_max,
+            crashed=self._squad_crashed,
+        )
         self._crashes: dict[Channel, deque[float]] = {}
-        self._waiting = self._waiting_bytes = 0
         self._restarts = 0
         self._closed = False
 
@@ -125,17 +131,17 @@ class Fleet:
         Raises FleetUnavailable where that is in doubt.
         Cancelling the wait leaves what was handed over to be stored.
         """
-        with self._counted(messages) as posted:
+        with self.waiting.counted(messages) as posted:
             part = AwaitedPart(messages, received_at)
             await self.post(channel, part)
             posted.append(part)
-            return await _replies(part)
+            return await _told(part.wait_replies())
 
     async def post(self, channel: Channel, part: Part) -> None:
         """Hand a part over without waiting for its answer: `part.tell` brings it.
 
         Waits where the rocket's mailbox is full; raises FleetUnavailable where it is not taken.
-        Who posts counts the request with `enter` and `leave`.
+        Who posts counts the request in `waiting`.
         """
         if self.post_nowait(channel, part):
             return
@@ -152,23 +158,6 @@ class Fleet:
             return False
         return True
 
-    def enter(self, size: int) -> None:
-        """Count a request that waits with so many bytes; FleetUnavailable where too much does.
-
-        A single one is taken whatever its size.
-        """
-        if self._waiting >= self._limits.waiting_max:
-            raise FleetUnavailable("too many requests wait for a commit")
-        if self._waiting and self._waiting_bytes + size > self._limits.waiting_bytes_max:
-            raise FleetUnavailable("too many bytes wait for a commit")
-        self._waiting += 1
-        self._waiting_bytes += size
-
-    def leave(self, size: int) -> None:
-        """Count a request that waits no more."""
-        self._waiting -= 1
-        self._waiting_bytes -= size
-
     async def ask_all(self, messages: Sequence[Message], *, received_at: int) -> list[Reply]:
         """Hand messages of any rockets over, like `ask`, and wait until all are durable.
 
@@ -180,57 +169,58 @@ class Fleet:
         for place, message in enumerate(messages):
             places.setdefault(message.channel, []).append(place)
         replies: dict[int, Reply] = {}
-        rockets = list(places.items())
+        rockets = list(places.values())
         at_once = max(1, min(ROCKETS_AT_ONCE, self._limits.actors_max // 2))
-        with self._counted(messages) as posted:
+        with self.waiting.counted(messages) as posted:
             for start in range(0, len(rockets), at_once):
-                parts = []
-                for channel, mine in rockets[start : start + at_once]:
-                    part = AwaitedPart([messages[place] for place in mine], received_at)
-                    await self.post(channel, part)
-                    parts.append((mine, part))
-                    posted.append(part)
-                for mine, part in parts:
-                    replies |= zip(mine, await _replies(part), strict=True)
+                some = rockets[start : start + at_once]
+                batch = Batch(len(some))
+                parts = [
+                    BatchPart([messages[place] for place in mine], received_at, batch)
+                    for mine in some
+                ]
+                await self._post_each(parts, posted)
+                await _told(batch.wait())
+                for mine, part in zip(some, parts, strict=True):
+                    replies |= zip(mine, part.replies, strict=True)
                 posted.clear()
         return [replies[place] for place in range(len(messages))]
+
+    async def _post_each(self, parts: Sequence[Part], posted: list[Part]) -> None:
+        """Hand over parts of different rockets: those that nobody owns go to a squad.
+
+        What is handed over is put into `posted`.
+        """
+        free: list[Part] = []
+        owned: list[Part] = []
+        for part in parts:
+            (free if self._is_free(part.messages[0].channel) else owned).append(part)
+        if self._closed or not self._squads.has_room(len(free)):
+            owned += free
+        else:
+            self._squads.start(free)  # no checkpoint since the first look
+            posted += free
+        for part in owned:
+            await self.post(part.messages[0].channel, part)
+            posted.append(part)
+
+    def _is_free(self, channel: Channel) -> bool:
+        """Say whether a rocket has no owner and may have one for a while."""
+        return (
+            channel not in self._entries
+            and channel not in self._crashes
+            and self._squads.may_have(channel)
+        )
 
     def statistics(self) -> FleetStatistics:
         """Give a snapshot of the counts."""
         return FleetStatistics(
             rockets=len(self.read_model),
-            live_actors=len(self._entries),
+            live_actors=len(self._entries) + self._squads.count,
             gaps=self._budget.used,
             restarts=self._restarts,
-            requests_waiting=self._waiting,
+            requests_waiting=len(self.waiting),
         )
-
-    @contextmanager
-    def _counted(self, messages: Sequence[Message]) -> Iterator[list[Part]]:
-        """Count a request; what it posts goes into the list.
-
-        Who gives up leaves that with the actors. As long as they hold any of it, it takes memory,
-        so it counts: on a disk that hangs, senders would else come and go without end.
-        """
-        size = sum(len(message.body) for message in messages)
-        self.enter(size)
-        posted: list[Part] = []
-        try:
-            yield posted
-        finally:
-            held = [part for part in posted if not part.answered]
-            left = len(held)
-
-            def one_less() -> None:
-                nonlocal left
-                left -= 1
-                if left == 0:
-                    self.leave(size)
-
-            for part in held:
-                part.give_up(one_less)
-            if not held:
-                self.leave(size)
 
     def _mailbox(self, channel: Channel) -> trio.MemorySendChannel[Part]:
         """Look the mailbox up, starting the actor where there is none. No checkpoint."""
@@ -238,6 +228,9 @@ class Fleet:
             raise FleetUnavailable("the service is stopping")
         entry = self._entries.get(channel)
         if entry is None:
+            squad = self._squads.mailbox(channel)
+            if squad is not None:
+                return squad
             self._refuse_crashing(channel)
             entry = self._start(channel) if self._has_room() else self._adopt(channel)
         entry.last_used = trio.current_time()
@@ -291,13 +284,22 @@ class Fleet:
     def _crashed(self, channel: Channel, entry: _Entry, error: Exception) -> None:
         """Forget the actor and fail its senders; its next message restores the rocket."""
         self._restarts += 1
-        self.read_model.doubtful.add(channel)
-        self._crashes.setdefault(channel, deque(maxlen=CRASHES_MAX)).append(trio.current_time())
+        self._note_crash(channel)
         if self._entries.get(channel) is entry:
             del self._entries[channel]
         entry.mailbox.close()
         reason = f"the rocket's actor crashed: {type(error).__name__}"
         entry.actor.fail(lambda: ActorUnavailable(reason))
+
+    def _squad_crashed(self, channels: Iterable[Channel]) -> None:
+        """Note that one of these has crashed their squad; each restores itself, on its own."""
+        self._restarts += 1
+        for channel in channels:
+            self._note_crash(channel)
+
+    def _note_crash(self, channel: Channel) -> None:
+        self.read_model.doubtful.add(channel)
+        self._crashes.setdefault(channel, deque(maxlen=CRASHES_MAX)).append(trio.current_time())
 
     def _refuse_crashing(self, channel: Channel) -> None:
         crashes = self._crashes.get(channel)
@@ -355,10 +357,10 @@ class Fleet:
         self._entries.clear()
 
 
-async def _replies(part: AwaitedPart) -> Sequence[Reply]:
-    """Wait for a part's replies, saying in the fleet's words what is in doubt."""
+async def _told(answer: Awaitable[T]) -> T:
+    """Wait for an answer, saying in the fleet's words what is in doubt."""
     try:
-        return await part.wait_replies()
+        return await answer
     except (JournalError, ActorUnavailable) as error:
         raise FleetUnavailable(str(error)) from error
 

@@ -16,7 +16,7 @@ import trio
 
 from rockets.actors.base import base_of, read_left
 from rockets.actors.read_model import ReadModel
-from rockets.actors.rocket_actor import decode_stored
+from rockets.actors.turn import decode_stored
 from rockets.domain.effect import combine, effect_of, rocket_after
 from rockets.domain.ledger import Ledger
 from rockets.domain.messages import (

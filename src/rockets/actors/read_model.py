@@ -54,6 +54,11 @@ class ReadModel:
         for shown in self._shown.values():
             shown.pop(channel, None)
 
+    def publish_packed(self, ledger: Ledger) -> None:
+        """Make the state of a ledger that was `opened` the one that readers see."""
+        self.publish(ledger)
+        self.retire(ledger.channel)
+
     def take_over(self, channel: Channel) -> Ledger:
         """Give the published ledger, or an empty one, to the actor that changes it from now on."""
         record = self._idle.pop(channel, None)
@@ -61,6 +66,17 @@ class ReadModel:
             return self._live.get(channel) or Ledger(channel)
         ledger = self._live[channel] = Ledger.unpack(channel, record)
         return ledger
+
+    def opened(self, channel: Channel) -> Ledger:
+        """Give a copy of the ledger of a rocket without an actor to whoever owns it for a turn."""
+        assert channel not in self._live, "the rocket has an actor of its own"
+        record = self._idle.get(channel)
+        return Ledger(channel) if record is None else Ledger.unpack(channel, record)
+
+    def idle_gaps(self, channel: Channel) -> int:
+        """Count the gaps of a rocket without an actor."""
+        record = self._idle.get(channel)
+        return 0 if record is None else packed_gaps(channel, record)
 
     def retire(self, channel: Channel) -> None:
         """Pack the ledger of a rocket that has no actor any more."""

@@ -14,7 +14,8 @@ import structlog
 
 from rockets.actors.base import unpack_base
 from rockets.actors.read_model import ReadModel
-from rockets.actors.rocket_actor import decode_stored, fold_stored
+from rockets.actors.rocket_actor import fold_stored
+from rockets.actors.turn import decode_stored
 from rockets.domain.ledger import RULES, Ledger, is_packed
 from rockets.domain.messages import Channel
 from rockets.journal.base import (

@@ -23,7 +23,7 @@ import trio
 from rockets.actors.base import base_of
 from rockets.actors.checkpoints import Checkpoints, sorted_parts
 from rockets.actors.read_model import ReadModel
-from rockets.actors.rocket_actor import decode_stored
+from rockets.actors.turn import decode_stored
 from rockets.domain.ledger import RULES, Ledger
 from rockets.domain.messages import Channel
 from rockets.journal.base import JournalError, Position, Pruned, StoredRecord

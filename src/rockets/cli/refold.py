@@ -14,7 +14,7 @@ from operator import attrgetter
 import msgspec
 
 from rockets.actors.base import unpack_base
-from rockets.actors.rocket_actor import apply_stored
+from rockets.actors.turn import apply_records
 from rockets.cli.stored_ledgers import LedgerSlice, ledger_slices, stored_base
 from rockets.cli.stored_records import Page, RecordsDamaged, StoredRecords
 from rockets.domain.ledger import Ledger, is_packed
@@ -104,10 +104,10 @@ class Refold:
         folded, started = begun(channel, base), self._unpacked(channel, kept)
         messages, before = 0, 0
         while some := list(islice(records, APPLIED_AT_ONCE)):
-            apply_stored(folded, some)
+            apply_records(folded, some)
             behind = [record for record in some if record.position > part.began]
             if started is not None:
-                apply_stored(started, behind)
+                apply_records(started, behind)
             messages += len(some)
             before += len(some) - len(behind)
             self.messages += len(some)
@@ -168,7 +168,7 @@ def refolded(records: StoredRecords) -> Iterator[Ledger]:
     """Fold every rocket, in the order of streams, one at a time; nobody else may change them."""
     for channel, stored in by_channel(records.by_stream()):
         ledger = begun(channel, stored_base(records.connection, channel))
-        apply_stored(ledger, stored)
+        apply_records(ledger, stored)
         yield ledger
 
 

@@ -32,6 +32,7 @@ _decode = msgspec.msgpack.Decoder(tuple[int, list[int], list[int], list[Effect]]
 
 _RULES = bytes((RULES,))
 GAPS_SHOWN_MAX = 255
+_BEGINNINGS = [bytes((RULES, gaps)) for gaps in range(GAPS_SHOWN_MAX + 1)]
 
 
 def packed_gaps(channel: Channel, record: bytes) -> int:
@@ -75,8 +76,8 @@ class Ledger:
 
         Two bytes come first: the rules, and how many gaps there are, 255 for more.
         """
-        first = bytes((RULES, min(self.gap_count, GAPS_SHOWN_MAX)))
-        return first + _encode((self.conflicts, self._starts, self._ends, self._effects))
+        beginning = _BEGINNINGS[min(self.gap_count, GAPS_SHOWN_MAX)]
+        return beginning + _encode((self.conflicts, self._starts, self._ends, self._effects))
 
     @classmethod
     def unpack(cls, channel: Channel, record: bytes) -> "Ledger":
@@ -85,7 +86,7 @@ class Ledger:
         if record[:1] != _RULES:
             raise ValueError("not packed by these rules")
         try:
-            content = _decode(memoryview(record)[2:])
+            content = _decode(record[2:])
         except msgspec.DecodeError as error:
             raise ValueError(f"not a packed ledger: {error}") from error
         ledger.conflicts, ledger._starts, ledger._ends, ledger._effects = content
@@ -122,6 +123,11 @@ class Ledger:
         """Say whether this number is stored."""
         index = bisect_right(self._starts, number) - 1
         return index >= 0 and number <= self._ends[index]
+
+    def continues(self, number: int) -> bool:
+        """Say whether this number follows the last one: `decide` finds it new, and no gap opens."""
+        ends = self._ends
+        return number == (ends[-1] + 1 if ends else 1)
 
     def known(self, messages: Iterable[Message]) -> list[int]:
         """Give those numbers of messages that are stored."""

@@ -198,6 +198,7 @@ _encode_sorted: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).
 _is_channel: Final = re.compile(get_args(ChannelText)[1].pattern).match
 _is_time: Final = re.compile(get_args(TimeText)[1].pattern).match
 _is_type_name: Final = re.compile(get_args(TypeName)[1].pattern).match
+_is_plain_uuid: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _is_uuid: Final = re.compile("[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}").fullmatch
 
 
@@ -244,6 +245,8 @@ def _canonical(message: msgspec.Raw) -> str:
 @lru_cache(maxsize=4096)
 def normalize_channel(text: str) -> Channel:
     """The channel a text means, as in a URL; ValueError when no channel can have that name."""
+    if _is_plain_uuid(text):  # most are
+        return Channel(text)
     if len(text) > CHANNEL_LENGTH_MAX or not _is_channel(text):
         raise ValueError(checker.rule_of(ChannelText))
     return Channel(text.lower() if _is_uuid(text) else text)

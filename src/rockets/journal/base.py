@@ -184,6 +184,15 @@ class JournalFailed(JournalError):
     """
 
 
+def as_failure(error: Exception) -> JournalFailed:
+    """Make a failure of whatever came out of a journal: its outcome is unknown as well."""
+    if isinstance(error, JournalFailed):
+        return error
+    failure = JournalFailed(f"the journal has failed: {error!r}")
+    failure.__cause__ = error
+    return failure
+
+
 class JournalRefused(JournalError):
     """Raised when a journal cannot be opened; the text is one line for whoever started it."""
 
@@ -323,3 +332,11 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Release everything; later appends raise `JournalError`. Closing twice is fine."""
+
+
+def read_each(journal: Journal, spans: Sequence[tuple[str, int, int]]) -> list[StoredRecord]:
+    """Read spans of numbers, first to last, of several streams; they are short and few enough."""
+    found: list[StoredRecord] = []
+    for stream, first, last in spans:
+        found += journal.read(stream, first, last, limit=last - first + 1)
+    return found

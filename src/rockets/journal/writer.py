@@ -34,6 +34,8 @@ from .base import (
     StoredLedger,
     StoredNote,
     StoredRecord,
+    as_failure,
+    read_each,
 )
 from .part import Part, share
 from .thread import Hop, T
@@ -122,6 +124,10 @@ class JournalWriter:
     async def read(self, stream: str, first: int, last: int, *, limit: int) -> list[StoredRecord]:
         """Return records of one stream, numbers `first` to `last` inclusive, rising."""
         return await self._ask(partial(self._journal.read, stream, first, last, limit=limit))
+
+    async def read_each(self, spans: Sequence[tuple[str, int, int]]) -> list[StoredRecord]:
+        """Return records of several streams, each with its first and last number, in one go."""
+        return await self._ask(partial(read_each, self._journal, spans))
 
     async def follow(self, after: Position, *, limit: int) -> list[StoredRecord]:
         """Return the records committed after a position, in commit order."""
@@ -300,7 +306,7 @@ class JournalWriter:
 
     def _fail(self, error: Exception) -> JournalFailed:
         if self.failure is None:
-            self.failure = _as_failure(error)
+            self.failure = as_failure(error)
             self._failed.set()
         return self.failure
 
@@ -390,11 +396,3 @@ async def open_writer(
             yield writer
         finally:
             writer.close()
-
-
-def _as_failure(error: Exception) -> JournalFailed:
-    if isinstance(error, JournalFailed):
-        return error
-    failure = JournalFailed(f"the journal has failed: {error!r}")
-    failure.__cause__ = error
-    return failure

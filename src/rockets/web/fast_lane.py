@@ -19,7 +19,7 @@ import trio
 
 from rockets.actors.fleet import Fleet, FleetUnavailable
 from rockets.actors.listing import ListQuery
-from rockets.actors.rocket_actor import Part
+from rockets.actors.part import Part
 from rockets.domain.messages import (
     Channel,
     Message,
@@ -173,7 +173,7 @@ class FastLane:
     def _give_up(self, ask: "_Ask") -> None:
         """Say 503; the request counts as waiting until its actor holds it no longer."""
         del self._waiting[ask]
-        ask.give_up(partial(self._fleet.leave, ask.size))
+        ask.give_up(partial(self._fleet.waiting.leave, ask.size))
         self._refuse(ask, FleetUnavailable(f"not durable within {self._ask_timeout_s:g} s"))
 
     def _ask(self, connection: Connection, hot: Hot, body: bytes, then: Then) -> "_Ask | None":
@@ -204,7 +204,7 @@ class FastLane:
         """Count an ask among those that wait; where there are too many it is refused."""
         ask.connection.owes = True
         try:
-            self._fleet.enter(ask.size)
+            self._fleet.waiting.enter(ask.size)
         except FleetUnavailable as error:
             self._refuse(ask, error)
             return False
@@ -213,7 +213,7 @@ class FastLane:
 
     def _leave(self, ask: "_Ask") -> None:
         del self._waiting[ask]
-        self._fleet.leave(ask.size)
+        self._fleet.waiting.leave(ask.size)
 
     def told(self, ask: "_Ask") -> None:
         """Send the answer of an ask."""

@@ -8,7 +8,7 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 
 from rockets.actors.fleet import Fleet
-from rockets.actors.rocket_actor import Reply
+from rockets.actors.part import Reply
 from rockets.domain.ledger import Outcome
 from rockets.domain.messages import Message, MessageInvalid, MessageMalformed, decode_message
 from rockets.domain.rocket import Rocket
