@@ -6,7 +6,15 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from rockets.settings import FIELDS, Durability, LogLevel, Settings, SettingsInvalid, read_settings
+from rockets.settings import (
+    FIELDS,
+    Durability,
+    LogLevel,
+    Role,
+    Settings,
+    SettingsInvalid,
+    read_settings,
+)
 
 # name -> the least and the most that is allowed; a least of None is "more than nothing".
 BOUNDS: dict[str, tuple[float | None, float]] = {
@@ -45,11 +53,13 @@ BOUNDS: dict[str, tuple[float | None, float]] = {
     "checkpoint_s": (None, 86_400),
     "retain_messages": (0, 2**53 - 1),
     "retain_s": (0, 10**10),
+    "read_wait_s": (None, 3_600),
     "shutdown_grace_s": (None, 3_600),
 }
 WORDS: dict[str, tuple[str, ...]] = {
     "durability": get_args(Durability),
     "log_level": get_args(LogLevel),
+    "role": get_args(Role),
 }
 TRUTHS = {"fresh": False, "fast_lane": True}  # with their defaults
 OTHERS = {"host", "database", *TRUTHS}

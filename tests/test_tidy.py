@@ -66,6 +66,12 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "rockets.journal.sqlite_notes",
         "rockets.journal.sqlite_pruned",
     ),
+    "rockets.journal.sqlite_shared": (
+        "rockets.journal.base",
+        "rockets.journal.space",
+        "rockets.journal.sqlite",
+        "rockets.journal.sqlite_file",
+    ),
     "rockets.journal.backup": ("rockets.journal.base", "rockets.journal.sqlite_file"),
     "rockets.journal.space": ("rockets.journal.base",),
     "rockets.journal.sqlite_ledgers": ("rockets.journal.base", "rockets.journal.sqlite_notes"),
@@ -168,6 +174,7 @@ SPAWN_SITES = (
     "src/rockets/actors/checkpoints.py",  # the one task that keeps ledgers
     "src/rockets/actors/retention.py",  # the one task that prunes
     "src/rockets/actors/rejections.py",  # the one task that keeps refused bodies
+    "src/rockets/actors/replica.py",  # the two tasks that follow the other instances
     "src/rockets/actors/rocket_lists.py",  # the one task that brings the lists' table up to date
     "src/rockets/journal/writer.py",  # the one task that commits
     "src/rockets/journal/space_watch.py",  # the one task that looks at the disk

@@ -17,6 +17,7 @@ PREFIX = "ROCKETS_"
 
 Durability = Literal["full", "normal", "memory"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+Role = Literal["all", "ingest", "query"]
 
 
 class SettingsInvalid(Exception):
@@ -183,6 +184,22 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         float,
         Meta(ge=0, le=10**10, description="Seconds for which settled messages are kept; 0: ever."),
     ] = 0.0
+    role: Annotated[
+        Role,
+        Meta(
+            description="all: takes messages and shows rockets; ingest: takes messages alone; "
+            "query: shows rockets alone. For instances that share a journal."
+        ),
+    ] = "all"
+    # Well below the time that clients and load balancers wait for an answer.
+    read_wait_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="Longest wait of a read for what other instances stored, in seconds.",
+        ),
+    ] = 5.0
     shutdown_grace_s: Annotated[
         float, Meta(gt=0, le=3600, description="Longest time for a clean stop, in seconds.")
     ] = 10.0

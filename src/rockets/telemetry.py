@@ -20,6 +20,7 @@ EVENTS: dict[str, str] = {
     "connection_failed": "A bug ended one connection.",
     "connections_cut": "A stop took long; the connections still busy were closed without answer.",
     "descriptors_few": "The descriptor limit is low; fewer connections fit than usual.",
+    "journal_behind": "The store holds less than it did, or is another one; the process ends.",
     "journal_failed": "Storage is in doubt; nothing more is acknowledged and the process ends.",
     "journal_moved": "An old database was moved aside by --fresh.",
     "ledgers_dropped": "The kept ledgers were damaged; all are folded from the messages again.",
@@ -36,6 +37,8 @@ EVENTS: dict[str, str] = {
     "stop_forced": "Stopping took longer than the grace period; the process ends at once.",
     "stopped": "The process ends.",
     "stopping": "No new connections; what runs is answered.",
+    "store_reached": "The store that instances share can be asked again.",
+    "store_unreachable": "The store that instances share cannot be asked; reads get 503.",
 }
 
 

@@ -23,10 +23,12 @@ from rockets.journal import (
     Pruned,
     Record,
     Round,
+    SharedSqliteJournal,
     SqliteJournal,
     StoredLedger,
     StoredNote,
     StoredRecord,
+    hold_file,
     open_journal,
 )
 from tests.journal.prunings import BASE
@@ -34,11 +36,26 @@ from tests.journal.prunings import BASE
 NUMBER_MAX = 2**53 - 1
 START = Position(0)
 
+
+class HeldJournal(SharedSqliteJournal):
+    """One of several instances, which holds the file for all of them."""
+
+    def __init__(self, path: Path, limits: NoteLimits) -> None:
+        self._held = hold_file(path)
+        self._held.__enter__()
+        super().__init__(path, note_limits=limits)
+
+    def close(self) -> None:
+        super().close()
+        self._held.__exit__(None, None, None)
+
+
 Opener = Callable[[Path, NoteLimits], Journal]
 OPENERS: dict[str, Opener] = {
     "memory": lambda _, limits: MemoryJournal(note_limits=limits),
     "full": lambda path, limits: SqliteJournal(path, note_limits=limits),
     "normal": lambda path, limits: SqliteJournal(path, durability="normal", note_limits=limits),
+    "shared": lambda path, limits: HeldJournal(path, limits),
 }
 
 
@@ -98,6 +115,18 @@ def test_a_duplicate_is_told_what_is_stored_and_changes_nothing(journal: Journal
     assert appended.new == (True, False)
     assert appended.stored == {1: StoredRecord(Position(1), "a", 1, b"first", 5)}
     assert appended.head == 2
+
+
+def test_an_append_tells_where_the_journal_ended_before_and_after_it(journal: Journal) -> None:
+    first = journal.append([record("a", 1), record("a", 2)])
+    second = journal.append([record("a", 2), record("a", 3)], [note("a", 2)])
+    nothing = journal.append([record("a", 3)])
+
+    assert [(each.before, each.head) for each in (first, second, nothing)] == [
+        (0, 2),
+        (2, 3),
+        (3, 3),
+    ]
 
 
 def test_conflicting_content_keeps_the_first(journal: Journal) -> None:

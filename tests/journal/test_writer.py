@@ -98,7 +98,7 @@ class ShortJournal(MemoryJournal):
     """Forgets to answer."""
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
-        return Appended((), {}, (), START)
+        return Appended((), {}, (), START, START)
 
 
 class Senders:
@@ -159,7 +159,7 @@ async def test_a_lone_part_is_committed_at_once() -> None:
     async with open_writer(journal, write=inline, read=inline) as writer:
         appended = await writer.append([record(1)], [note(1)])
 
-    assert appended == Appended((True,), {}, (True,), Position(1))
+    assert appended == Appended((True,), {}, (True,), Position(1), START)
     assert len(journal.follow(START, limit=9)) == 1
 
 
@@ -219,9 +219,9 @@ async def test_every_part_gets_its_own_share_of_a_batch() -> None:
 
     stored = StoredRecord(Position(2), "a", 1, b"x", 7)
     assert results == {
-        "first": Appended((True, True), {}, (True,), Position(4)),
-        "empty": Appended((), {}, (), Position(4)),
-        "second": Appended((True, False), {1: stored}, (False, True), Position(4)),
+        "first": Appended((True, True), {}, (True,), Position(4), Position(1)),
+        "empty": Appended((), {}, (), Position(4), Position(1)),
+        "second": Appended((True, False), {1: stored}, (False, True), Position(4), Position(1)),
     }
 
 

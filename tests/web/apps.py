@@ -11,6 +11,7 @@ from rockets.actors.anomalies import Anomalies
 from rockets.actors.fleet import Fleet, FleetLimits
 from rockets.actors.history import History
 from rockets.actors.rejections import Rejections, open_rejections
+from rockets.actors.replica import Replica
 from rockets.actors.rocket_lists import EXACT_MAX, RocketLists, open_rocket_lists
 from rockets.journal.base import Journal
 from rockets.journal.thread import inline
@@ -23,7 +24,9 @@ from rockets.web.fast_lane import FastLane
 from rockets.web.front import Front, FrontLimits
 from rockets.web.messages import IntakeLimits
 from rockets.web.operations import Health
+from rockets.web.roles import Role
 from tests.actors.fleets import Gate, running_fleet
+from tests.actors.instances import Instance
 from tests.web.fronts import Register, open_port
 
 HEALTH = Health("ok", "0", "memory", "memory", "now", {}, {})
@@ -40,6 +43,9 @@ def _app(
     rejections: Rejections,
     health: Health,
     answers: ByteBudget | None = None,
+    *,
+    replica: Replica | None = None,
+    role: Role = "all",
 ) -> QuartTrio:
     return create_app(
         fleet=fleet,
@@ -53,6 +59,8 @@ def _app(
         answers=answers or answer_budget(2**26),
         body_pause_s=10,
         body_total_s=60,
+        replica=replica,
+        role=role,
     )
 
 
@@ -63,17 +71,35 @@ async def running_app(
     gate: Gate | None = None,
     health: Health = HEALTH,
     exact_max: int = EXACT_MAX,
+    role: Role = "all",
+    instance: Instance | None = None,
 ) -> AsyncIterator[TestClientProtocol]:
     """Give a client of the application; a gate holds its commits back.
 
-    With more than `exact_max` rockets lists are read from the table.
+    With more than `exact_max` rockets lists are read from the table. With an instance it is an
+    application of that one.
     """
     async with (
-        running_fleet(journal, gate=gate) as fleet,
+        _fleet_of(instance, journal, gate, None) as fleet,
         open_rejections(fleet._journal, wall_clock=clock) as rejections,
         open_rocket_lists(fleet.read_model, hop=inline, exact_max=exact_max) as lists,
     ):
-        yield _app(fleet, lists, rejections, health).test_client()
+        replica = None if instance is None else instance.replica
+        yield _app(fleet, lists, rejections, health, replica=replica, role=role).test_client()
+
+
+@asynccontextmanager
+async def _fleet_of(
+    instance: Instance | None,
+    journal: Journal | None,
+    gate: Gate | None,
+    limits: FleetLimits | None,
+) -> AsyncIterator[Fleet]:
+    if instance is not None:
+        yield instance.fleet
+        return
+    async with running_fleet(journal, gate=gate, limits=limits) as fleet:
+        yield fleet
 
 
 class Service:
@@ -94,11 +120,14 @@ async def running_service(
     gate: Gate | None = None,
     limits: FleetLimits | None = None,
     answers_max: int = 2**26,
+    role: Role = "all",
+    instance: Instance | None = None,
 ) -> AsyncIterator[Service]:
     """Run the whole service but its process, with the fast lane or without it."""
     intake, bounds, answers = IntakeLimits(), FrontLimits(), answer_budget(answers_max)
+    replica = None if instance is None else instance.replica
     async with (
-        running_fleet(journal, gate=gate, limits=limits) as fleet,
+        _fleet_of(instance, journal, gate, limits) as fleet,
         open_rejections(fleet._journal, wall_clock=clock) as rejections,
         open_rocket_lists(fleet.read_model, hop=inline) as lists,
     ):
@@ -110,11 +139,16 @@ async def running_service(
             answers=answers,
             message_max=intake.message_max,
             ask_timeout_s=intake.ask_timeout_s,
+            takes_messages=role != "query",
+            shows_state=replica is None and role != "ingest",
         )
         front = Front(
             connections=connections,
             lend=lender(
-                AnswerBound(_app(fleet, lists, rejections, HEALTH, answers), answers),
+                AnswerBound(
+                    _app(fleet, lists, rejections, HEALTH, answers, replica=replica, role=role),
+                    answers,
+                ),
                 send_timeout_s=bounds.send_timeout_s,
             ),
             rules=BatchBodies(intake.message_max, intake.batch_max),

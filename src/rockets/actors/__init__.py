@@ -5,6 +5,10 @@
 - `squad`: the loop of many rockets of a batch; `squads` starts and supervises them.
 - `turn`: what both do for one rocket before and after a commit.
 - `fleet`: finds, starts, supervises and passivates the actors.
+- `part`: what is handed to an actor and answered as one.
+- `followed`: what other instances stored, on its way into a ledger.
+- `applied`, `replica`: how far an instance has come among others, and how it follows them.
+- `checkpoints`, `recovery`, `round_claim`: ledgers kept in the journal, and taken from there.
 - `run_budget`: counts the runs behind a gap of all rockets.
 - `read_model`: what readers see.
 - `listing`: lists of rockets, filtered, sorted and paged.

@@ -10,7 +10,7 @@ left in the mailbox of an actor that has gone.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ import msgspec
 import structlog
 import trio
 
+from rockets.actors.followed import Followed, FollowedPart
 from rockets.actors.part import ActorUnavailable, AwaitedPart, Batch, BatchPart, Part, Reply
 from rockets.actors.read_model import ReadModel
 from rockets.actors.recovery import recover
@@ -27,7 +28,7 @@ from rockets.actors.squads import Squads
 from rockets.actors.waiting import FleetUnavailable as FleetUnavailable
 from rockets.actors.waiting import Waiting
 from rockets.domain.messages import Channel, Message
-from rockets.journal.base import JournalError
+from rockets.journal.base import JournalError, JournalRefused, JournalUnreachable
 from rockets.journal.writer import JournalWriter
 
 log = structlog.get_logger()
@@ -194,14 +195,14 @@ class Fleet:
         free: list[Part] = []
         owned: list[Part] = []
         for part in parts:
-            (free if self._is_free(part.messages[0].channel) else owned).append(part)
+            (free if self._is_free(part.channel) else owned).append(part)
         if self._closed or not self._squads.has_room(len(free)):
             owned += free
         else:
             self._squads.start(free)  # no checkpoint since the first look
             posted += free
         for part in owned:
-            await self.post(part.messages[0].channel, part)
+            await self.post(part.channel, part)
             posted.append(part)
 
     def _is_free(self, channel: Channel) -> bool:
@@ -211,6 +212,26 @@ class Fleet:
             and channel not in self._crashes
             and self._squads.may_have(channel)
         )
+
+    async def bring(self, channel: Channel, followed: Followed) -> FollowedPart | None:
+        """Bring what other instances stored into a rocket.
+
+        A rocket that nobody owns has it at once; else its owner has the part that is given back,
+        to be waited for. Raises FleetUnavailable as `post` does.
+        """
+        if self._closed or self._is_owned(channel) or channel in self.read_model.doubtful:
+            part = FollowedPart(channel, followed)
+            await self.post(channel, part)
+            return part
+        ledger = self.read_model.opened(channel)
+        gaps_before = ledger.gap_count
+        if followed.bring_into(ledger):
+            self._budget.change(ledger.gap_count - gaps_before)
+            self.read_model.publish_packed(ledger)
+        return None
+
+    def _is_owned(self, channel: Channel) -> bool:
+        return channel in self._entries or self._squads.mailbox(channel) is not None
 
     def statistics(self) -> FleetStatistics:
         """Give a snapshot of the counts."""
@@ -276,20 +297,27 @@ class Fleet:
         with entry.actor.mailbox:
             try:
                 await entry.actor.run()
+            except JournalUnreachable as error:
+                # It could not restore its rocket, which is no fault of its own.
+                reason = str(error)
+                self._forget(entry, lambda: JournalUnreachable(reason))
             except Exception as error:
-                channel = entry.actor.ledger.channel
-                log.exception("actor_crashed", channel=channel)
-                self._crashed(channel, entry, error)
+                log.exception("actor_crashed", channel=entry.actor.ledger.channel)
+                self._crashed(entry, f"the rocket's actor crashed: {type(error).__name__}")
 
-    def _crashed(self, channel: Channel, entry: _Entry, error: Exception) -> None:
-        """Forget the actor and fail its senders; its next message restores the rocket."""
+    def _crashed(self, entry: _Entry, reason: str) -> None:
         self._restarts += 1
-        self._note_crash(channel)
+        self._note_crash(entry.actor.ledger.channel)
+        self._forget(entry, lambda: ActorUnavailable(reason))
+
+    def _forget(self, entry: _Entry, error: Callable[[], Exception]) -> None:
+        """Forget the actor and fail its senders; its next message restores the rocket."""
+        channel = entry.actor.ledger.channel
+        self.read_model.doubtful.add(channel)
         if self._entries.get(channel) is entry:
             del self._entries[channel]
         entry.mailbox.close()
-        reason = f"the rocket's actor crashed: {type(error).__name__}"
-        entry.actor.fail(lambda: ActorUnavailable(reason))
+        entry.actor.fail(error)
 
     def _squad_crashed(self, channels: Iterable[Channel]) -> None:
         """Note that one of these has crashed their squad; each restores itself, on its own."""
@@ -339,7 +367,10 @@ class Fleet:
 
     async def recover(self) -> None:
         """Bring the read model to what the journal holds; before the first message."""
-        recovered = await recover(self._journal, self.read_model)
+        try:
+            recovered = await recover(self._journal, self.read_model)
+        except JournalUnreachable as error:
+            raise JournalRefused(str(error)) from error
         self._budget.change(recovered.gaps)
         log.info(
             "ledgers_recovered",

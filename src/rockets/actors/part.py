@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 import trio
 
-from rockets.domain.ledger import Outcome
-from rockets.domain.messages import Message
+from rockets.domain.ledger import Ledger, Outcome
+from rockets.domain.messages import Channel, Message
 
 
 class ActorUnavailable(Exception):
@@ -32,6 +32,8 @@ class Part:
 
     __slots__ = ("_through", "answered", "error", "messages", "received_at", "replies")
 
+    is_news = False  # of other instances, see `followed`; not to be decided on
+
     def __init__(self, messages: Sequence[Message], received_at: int) -> None:
         self.messages = messages
         self.received_at = received_at
@@ -39,6 +41,15 @@ class Part:
         self.error: Exception | None = None
         self.answered = False
         self._through: Callable[[], None] | None = None
+
+    @property
+    def channel(self) -> Channel:
+        """The rocket that it is for."""
+        return self.messages[0].channel
+
+    def bring_into(self, ledger: Ledger) -> bool:
+        """Change a ledger by what news say; says whether anything was new."""
+        raise NotImplementedError
 
     def answer(self, replies: Sequence[Reply]) -> None:
         """Put the replies, one per message in order, unless the sender has given up."""

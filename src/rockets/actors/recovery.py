@@ -15,6 +15,7 @@ import structlog
 from rockets.actors.base import unpack_base
 from rockets.actors.read_model import ReadModel
 from rockets.actors.rocket_actor import fold_stored
+from rockets.actors.round_claim import wait_claimed
 from rockets.actors.turn import decode_stored
 from rockets.domain.ledger import RULES, Ledger, is_packed
 from rockets.domain.messages import Channel
@@ -62,7 +63,8 @@ async def _recover(journal: JournalWriter, read_model: ReadModel) -> Recovered:
         began, damaged = await _take_ledgers(journal, read_model)
     except LedgersDamaged as error:
         log.warning("ledgers_dropped", reason=str(error))
-        await journal.drop_ledgers()
+        async with wait_claimed(journal):
+            await journal.drop_ledgers()
         read_model.clear()
         began, damaged = None, 0
     checkpointed = len(read_model) - damaged
@@ -101,6 +103,8 @@ async def _take_ledgers(
     kept = len(read_model) + len(damaged)
     if kept < newest.ledgers:
         raise LedgersDamaged(f"{kept} ledgers are kept of {newest.ledgers}")
+    if not await journal.rounds():
+        raise LedgersDamaged("another instance has dropped the ledgers while they were read")
     for channel in damaged:
         await _rebuild(journal, read_model, channel)
     return newest.began, len(damaged)

@@ -21,13 +21,14 @@ from rockets.actors.turn import (
     apply_records,
     apply_stored,
     decode_stored,
+    judge_again,
     remember,
     to_append,
 )
 from rockets.domain.ledger import Ledger, Verdict
 from rockets.domain.messages import MESSAGE_NUMBER_MAX, Channel, Message, Payload
 from rockets.domain.rocket import runs_of
-from rockets.journal.base import Appended, JournalError
+from rockets.journal.base import Appended, JournalError, Note
 from rockets.journal.writer import JournalWriter
 
 
@@ -107,6 +108,10 @@ class RocketActor:
         return await self._drained()
 
     async def _process(self) -> None:
+        if any(part.is_news for part in self.parts):
+            self._bring_news()
+            if not self.parts:
+                return
         ledger = self.ledger
         messages = [message for part in self.parts for message in part.messages]
         reserved = 0
@@ -115,7 +120,7 @@ class RocketActor:
             stored = await self._stored_contents(known) if known else {}
             gaps_max = self._budget.gaps_max(ledger.gap_count)
             decision = ledger.decide(messages, stored, gaps_max=gaps_max)
-            records, notes = to_append(self.parts, decision.verdicts)
+            records, notes, contested = to_append(self.parts, decision.verdicts, ledger)
             reserved = max(0, decision.gaps_opened)
             self._budget.change(reserved)
             appended = await self._journal.append(records, notes) if records or notes else None
@@ -130,7 +135,38 @@ class RocketActor:
         replies = self._apply(messages, decision.verdicts, appended)
         if appended is not None:
             self._publish(ledger)
+            if contested or appended.stored:
+                late = judge_again(self.parts, decision.verdicts, replies, appended.stored)
+                # What is told of these is that they are noted, which takes one more commit.
+                if late and not await self._note_late(late):
+                    return
         answer(self.parts, replies)
+
+    def _bring_news(self) -> None:
+        """Change the ledger by what other instances stored, and tell. No checkpoint."""
+        ledger, gaps_before = self.ledger, self.ledger.gap_count
+        news = [part for part in self.parts if part.is_news]
+        try:
+            for part in news:
+                part.bring_into(ledger)
+        finally:
+            self._budget.change(ledger.gap_count - gaps_before)
+        self._publish(ledger)
+        self.parts = [part for part in self.parts if not part.is_news]
+        for part in news:
+            part.answer(())
+
+    async def _note_late(self, conflicts: Sequence[Note]) -> bool:
+        """Note conflicts behind their batch; where that fails all is in doubt for the senders."""
+        try:
+            appended = await self._journal.append([], conflicts)
+        except JournalError as error:
+            failed = type(error), str(error)
+            self.fail_parts(lambda: failed[0](failed[1]))
+            return False
+        self.ledger.conflicts += sum(appended.notes_new)
+        self._publish(self.ledger)
+        return True
 
     def fail_parts(self, error: Callable[[], Exception]) -> None:
         """Answer the senders of the batch in hand, but not the mailbox, with an error."""

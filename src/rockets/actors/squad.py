@@ -6,9 +6,11 @@ what all its rockets have to add; what comes meanwhile for one of them waits in 
 Its rockets stay packed: each is opened for its turn, and packed again in the step that publishes
 it. So a failed append needs no undo, and a squad that ends leaves nothing behind.
 A rocket for which nothing waits after an append is given back at once.
+What other instances have stored comes first of all that waits.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
 import trio
 
@@ -22,6 +24,7 @@ from rockets.actors.turn import (
     answer,
     apply_stored,
     decode_stored,
+    judge_again,
     slices_of,
     to_append,
 )
@@ -41,7 +44,19 @@ _NOTHING_STORED: Mapping[int, Payload] = {}
 class _Turn:
     """What one rocket has to do with one append: its parts, and its share of the append."""
 
-    __slots__ = ("gaps", "is_plain", "ledger", "messages", "notes", "parts", "records", "verdicts")
+    __slots__ = (
+        "contested",
+        "gaps",
+        "is_plain",
+        "late",
+        "ledger",
+        "messages",
+        "notes",
+        "parts",
+        "records",
+        "replies",
+        "verdicts",
+    )
 
     def __init__(self, ledger: Ledger, parts: Sequence[Part]) -> None:
         self.ledger = ledger
@@ -55,7 +70,10 @@ class _Turn:
         self.is_plain = len(self.messages) == 1 and ledger.continues(self.messages[0].number)
         self.verdicts: Sequence[Verdict] = ()
         self.records = self.notes = 0
+        self.contested = False
         self.gaps = ledger.gap_count
+        self.replies: list[Reply] = []
+        self.late: Sequence[Note] = ()  # known to be conflicts after the append only
 
 
 class Squad:
@@ -123,6 +141,9 @@ class Squad:
         return parts, False
 
     async def _process(self) -> None:
+        await self._bring_news()
+        if not self.parts:
+            return
         records: list[Record] = []
         notes: list[Note] = []
         reserved = 0
@@ -145,12 +166,30 @@ class Squad:
             self._budget.change(-reserved)
         # No checkpoint from here on: committed, applied, published and told are one step.
         self._apply(turns, appended)
+        late = [turn for turn in turns if turn.late]
+        if late:
+            await self._note_late(late)
+
+    async def _bring_news(self) -> None:
+        """Change the ledgers by what other instances stored, and tell."""
+        news = [part for part in self.parts if part.is_news]
+        for index, part in enumerate(news, 1):
+            ledger = self._read_model.opened(part.channel)
+            gaps = ledger.gap_count
+            if part.bring_into(ledger):
+                self._budget.change(ledger.gap_count - gaps)
+                self._read_model.publish_packed(ledger)
+            part.answer(())
+            if index % TURNS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        if news:
+            self.parts = [part for part in self.parts if not part.is_news]
 
     async def _opened(self) -> list[_Turn]:
         """Open the ledgers of the rockets that have a part."""
         parts_of: dict[Channel, list[Part]] = {}
         for part in self.parts:
-            parts_of.setdefault(part.messages[0].channel, []).append(part)
+            parts_of.setdefault(part.channel, []).append(part)
         turns: list[_Turn] = []
         # In the order of their names their rows are neighbours where the journal looks them up.
         for channel in sorted(parts_of):
@@ -217,21 +256,25 @@ class Squad:
             gaps_max=self._budget.gaps_max(turn.gaps),
         )
         turn.verdicts = decision.verdicts
-        new, remarks = to_append(turn.parts, decision.verdicts)
+        new, remarks, turn.contested = to_append(turn.parts, decision.verdicts, ledger)
         turn.records, turn.notes = len(new), len(remarks)
         records += new
         notes += remarks
         return max(0, decision.gaps_opened)
 
     def _apply(self, turns: Sequence[_Turn], appended: Appended | None) -> None:
-        """Change every ledger by what the journal holds, publish it, then tell all senders."""
-        told: list[Sequence[Reply]] = []
+        """Change every ledger by what the journal holds, publish it, then tell the senders.
+
+        Those of late conflicts are told when these are noted.
+        """
         record = note = 0
         for turn in turns:
             ledger = turn.ledger
             record_end, note_end = record + turn.records, note + turn.notes
             instead = _instead(appended, record, record_end)
-            told.append(_applied(turn, instead))
+            turn.replies = _applied(turn, instead)
+            if turn.contested or instead:
+                turn.late = judge_again(turn.parts, turn.verdicts, turn.replies, instead)
             if appended is not None and turn.notes:
                 ledger.conflicts += sum(appended.notes_new[note:note_end])
             if turn.records or turn.notes:
@@ -239,22 +282,39 @@ class Squad:
                 if gaps_opened := ledger.gap_count - turn.gaps:
                     self._budget.change(gaps_opened)
             record, note = record_end, note_end
-        for turn, replies in zip(turns, told, strict=True):
-            answer(turn.parts, replies)
+        for turn in turns:
+            if not turn.late:
+                answer(turn.parts, turn.replies)
+
+    async def _note_late(self, turns: Sequence[_Turn]) -> None:
+        """Note conflicts behind their batch; where that fails they are in doubt for the senders."""
+        notes = [note for turn in turns for note in turn.late]
+        try:
+            appended = await self._journal.append([], notes)
+        except JournalError as error:
+            failed = type(error), str(error)
+            self._fail_parts(lambda: failed[0](failed[1]))
+            return
+        noted = iter(appended.notes_new)
+        for turn in turns:
+            turn.ledger.conflicts += sum(islice(noted, len(turn.late)))
+            self._read_model.publish_packed(turn.ledger)
+        for turn in turns:
+            answer(turn.parts, turn.replies)
 
 
-def _applied(turn: _Turn, instead: Mapping[int, StoredRecord]) -> Sequence[Reply]:
+def _applied(turn: _Turn, instead: Mapping[int, StoredRecord]) -> list[Reply]:
     """Change a rocket's ledger by what the journal holds; give one reply per message."""
     ledger = turn.ledger
     if turn.is_plain and not instead:
         [message] = turn.messages
         outcome = ledger.apply(message.number, message.payload, message.time)
-        return (Reply(outcome, ledger.settled_through),)
+        return [Reply(outcome, ledger.settled_through)]
     return apply_stored(ledger, turn.messages, turn.verdicts, instead, {})
 
 
 def _channels(parts: Iterable[Part]) -> set[Channel]:
-    return {part.messages[0].channel for part in parts}
+    return {part.channel for part in parts}
 
 
 def _instead(appended: Appended | None, start: int, end: int) -> Mapping[int, StoredRecord]:

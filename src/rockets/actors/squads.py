@@ -97,7 +97,7 @@ class Squads:
     def _crash(self, squad: Squad, mailbox: trio.MemorySendChannel[Part], error: Exception) -> None:
         """Take the rockets back, those at work as doubtful, and fail all senders."""
         self._take_back(squad.channels)
-        self._crashed({part.messages[0].channel for part in squad.parts})
+        self._crashed({part.channel for part in squad.parts})
         mailbox.close()
         reason = f"the rocket's actor crashed: {type(error).__name__}"
         squad.fail(lambda: ActorUnavailable(reason))

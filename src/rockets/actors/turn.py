@@ -1,8 +1,8 @@
 """One rocket's turn, for whoever owns it: what goes to the journal, and what comes of it.
 
 `to_append` is made of the verdicts before the commit and changes nothing.
-`apply_stored` changes the ledger afterwards, by what the journal holds, and `answer` tells the
-senders.
+`apply_stored` changes the ledger afterwards, by what the journal holds, `judge_again` corrects what
+comes of another instance's being faster, and `answer` tells the senders.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,11 +35,16 @@ READ_SLICE = 1_000
 
 
 def to_append(
-    parts: Sequence[Part], verdicts: Sequence[Verdict]
-) -> tuple[list[Record], list[Note]]:
-    """Turn the verdicts into what the journal must hold: new messages, and conflicts as notes."""
+    parts: Sequence[Part], verdicts: Sequence[Verdict], ledger: Ledger
+) -> tuple[list[Record], list[Note], bool]:
+    """Turn the verdicts into what the journal must hold: new messages, and conflicts as notes.
+
+    Also says whether there are conflicts with a new message, which are noted once it is known
+    whether that is what was stored.
+    """
     records: list[Record] = []
     notes: list[Note] = []
+    contested = False
     following = iter(verdicts)
     for part in parts:
         for message in part.messages:
@@ -49,17 +54,22 @@ def to_append(
                     Record(message.channel, message.number, message.body, part.received_at)
                 )
             elif verdict == "conflict":
-                notes.append(
-                    Note(
-                        "conflict",
-                        message.channel,
-                        message.number,
-                        content_key(message),
-                        message.body,
-                        part.received_at,
-                    )
-                )
-    return records, notes
+                if ledger.knows(message.number):
+                    notes.append(_conflict(message, part.received_at))
+                else:
+                    contested = True
+    return records, notes, contested
+
+
+def _conflict(message: Message, noted_at: int) -> Note:
+    return Note(
+        "conflict",
+        message.channel,
+        message.number,
+        content_key(message),
+        message.body,
+        noted_at,
+    )
 
 
 def apply_stored(
@@ -101,6 +111,38 @@ def _apply_instead(
     remember(recent, message.number, payload)
     ledger.apply(message.number, payload, time)
     return "duplicate" if payload == message.payload else "conflict"
+
+
+def judge_again(
+    parts: Sequence[Part],
+    verdicts: Sequence[Verdict],
+    replies: list[Reply],
+    instead: Mapping[int, StoredRecord],
+) -> list[Note]:
+    """Judge what shares its number with a new message of this turn by what is stored now.
+
+    That may be another instance's content. Corrects the replies, and gives the conflicts.
+    """
+    contents: dict[int, Payload] = {}
+    conflicts: list[Note] = []
+    index = 0
+    each = ((part, message) for part in parts for message in part.messages)
+    for place, (part, message) in enumerate(each):
+        if verdicts[place] == "new":
+            refused = instead.get(index)
+            index += 1
+            if refused is None:
+                contents[message.number] = message.payload
+                continue
+            contents[message.number] = decode_stored(refused.body)[0]
+        content = contents.get(message.number)
+        if content is None or verdicts[place] == "tooManyGaps":
+            continue
+        outcome: Outcome = "duplicate" if content == message.payload else "conflict"
+        replies[place] = Reply(outcome, replies[place].settled_through)
+        if outcome == "conflict":
+            conflicts.append(_conflict(message, part.received_at))
+    return conflicts
 
 
 def remember(recent: dict[int, Payload], number: int, payload: Payload) -> None:

@@ -3,6 +3,7 @@
 - `base`: the contract, its values and its errors.
 - `memory`: a journal in memory, for experiments and tests.
 - `sqlite`: the journal in one SQLite file, the default.
+- `sqlite_shared`: the same file, shared by several instances.
 - `sqlite_notes`: the notes in that file.
 - `sqlite_ledgers`: the ledgers and rounds in that file.
 - `sqlite_pruned`: how records leave that file.
@@ -25,6 +26,7 @@ from .base import (
     NOTE_LIMITS,
     Appended,
     Journal,
+    JournalBehind,
     JournalBusy,
     JournalError,
     JournalFailed,
@@ -32,6 +34,7 @@ from .base import (
     JournalHeld,
     JournalRefused,
     JournalStatistics,
+    JournalUnreachable,
     LedgerRecord,
     LedgersDamaged,
     Note,
@@ -42,6 +45,7 @@ from .base import (
     Pruned,
     Record,
     Round,
+    SharedJournal,
     StoredLedger,
     StoredNote,
     StoredRecord,
@@ -49,6 +53,8 @@ from .base import (
 from .memory import MemoryJournal
 from .space import RESERVE_BYTES
 from .sqlite import SqliteJournal
+from .sqlite_file import hold_file
+from .sqlite_shared import SharedSqliteJournal
 from .thread import Hop, inline, open_thread
 from .writer import JournalWriter, WriterStatistics, open_writer
 
@@ -60,6 +66,7 @@ __all__ = [
     "Durability",
     "Hop",
     "Journal",
+    "JournalBehind",
     "JournalBusy",
     "JournalError",
     "JournalFailed",
@@ -67,6 +74,7 @@ __all__ = [
     "JournalHeld",
     "JournalRefused",
     "JournalStatistics",
+    "JournalUnreachable",
     "JournalWriter",
     "LedgerRecord",
     "LedgersDamaged",
@@ -79,12 +87,15 @@ __all__ = [
     "Pruned",
     "Record",
     "Round",
+    "SharedJournal",
+    "SharedSqliteJournal",
     "SqliteJournal",
     "StoredLedger",
     "StoredNote",
     "StoredRecord",
     "WriterStatistics",
     "backup",
+    "hold_file",
     "inline",
     "open_journal",
     "open_thread",

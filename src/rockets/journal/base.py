@@ -13,7 +13,7 @@ that a ledger holds already change nothing in it. So the earlier of two rounds o
 """
 
 from collections.abc import Sequence
-from typing import NewType, Protocol
+from typing import NewType, Protocol, runtime_checkable
 
 import msgspec
 
@@ -155,13 +155,15 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
     """What an append did: `new` and `notes_new` are aligned with what was given.
 
     `stored` maps the index of every record that was not new to what the journal holds instead.
-    `head` is the position of the last record in the journal after the append.
+    `head` is the position of the last record in the journal after the append, `before` the one
+    right before it: between the two stand this append's own new records and nothing else.
     """
 
     new: tuple[bool, ...]
     stored: dict[int, StoredRecord]
     notes_new: tuple[bool, ...]
     head: Position
+    before: Position
 
 
 class JournalError(Exception):
@@ -174,6 +176,13 @@ class JournalFull(JournalError):
 
 class JournalBusy(JournalError):
     """Raised when a foreign lock outlasted the wait: nothing is stored, a later one may work."""
+
+
+class JournalUnreachable(JournalError):
+    """Raised when the store cannot be asked or written now; a later call may work.
+
+    Of an append any record may be stored or not, so sending them again is right.
+    """
 
 
 class JournalFailed(JournalError):
@@ -193,12 +202,24 @@ def as_failure(error: Exception) -> JournalFailed:
     return failure
 
 
+class JournalBehind(JournalFailed):
+    """Raised when a shared store holds less than was seen of it before, or is another one.
+
+    A failover, a restored backup or an emptied server: what was answered may be gone, so nothing
+    more may be served.
+    """
+
+
 class JournalRefused(JournalError):
     """Raised when a journal cannot be opened; the text is one line for whoever started it."""
 
 
 class JournalHeld(JournalRefused):
     """Raised when a journal cannot be opened because another process has it; the text names it."""
+
+
+PASSING = (JournalFull, JournalBusy, JournalUnreachable)
+"""What a journal gets over: a call fails with it, and a later one may work."""
 
 
 class LedgersDamaged(JournalError):
@@ -340,3 +361,36 @@ def read_each(journal: Journal, spans: Sequence[tuple[str, int, int]]) -> list[S
     for stream, first, last in spans:
         found += journal.read(stream, first, last, limit=last - first + 1)
     return found
+
+
+@runtime_checkable
+class SharedJournal(Journal, Protocol):
+    """A store of records that several instances of the service have in common.
+
+    `head` asks the store each time. `append`, `head`, `follow` and `wait_behind` raise
+    `JournalBehind` as soon as they see it, and whatever asks the store `JournalUnreachable`.
+    `wait_behind` belongs to a third thread, the following one; `claim_round` and `release_round`
+    to the writing one.
+
+    Of all instances one at a time keeps ledgers and ends a round: it claims that, asks for the
+    head, applies everything up to there, keeps its changed ledgers and ends the round that began
+    there. So every ledger that is kept holds at least what the newest round says.
+    """
+
+    def wait_behind(self, position: Position, timeout_s: float) -> bool:
+        """Wait until there is a record behind a position; says whether there is.
+
+        At most so long, and perhaps not as long.
+        """
+
+    def interrupt(self) -> None:
+        """Make a `wait_behind` that is running return within half a second; from any thread."""
+
+    def claim_round(self) -> bool:
+        """Claim the right to keep ledgers and to end a round; False where another instance has it.
+
+        It lasts until `end_round`, `release_round` or the end of this journal's connection.
+        """
+
+    def release_round(self) -> None:
+        """Give the claim up, if there is one."""

@@ -68,13 +68,14 @@ class MemoryJournal:
         self._refuse_when_closed()
         new, fresh = self._sort_out(records)
         self._check_room(len(fresh))
+        before = self.head()
         for stored in fresh.values():
             self._keep(stored)
         notes_new = tuple([self._keep_note(note) for note in notes])
         for kind in {note.kind for note in notes}:
             self._notes[kind].bound(self._note_limits)
         instead = {} if len(fresh) == len(records) else self._instead_of(records, new)
-        return Appended(new, instead, notes_new, self.head())
+        return Appended(new, instead, notes_new, self.head(), before)
 
     def read(self, stream: str, first: int, last: int, *, limit: int) -> list[StoredRecord]:
         """Return records of one stream, numbers `first` to `last` inclusive, rising."""

@@ -56,4 +56,4 @@ def share(whole: Appended, records: slice, notes: slice) -> Appended:
             for index in range(records.start, records.stop)
             if index in stored
         }
-    return Appended(whole.new[records], stored, whole.notes_new[notes], whole.head)
+    return Appended(whole.new[records], stored, whole.notes_new[notes], whole.head, whole.before)

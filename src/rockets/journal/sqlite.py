@@ -55,6 +55,10 @@ class SqliteJournal:
 
     durability: str
 
+    # How the file is opened, and what its last checkpoint is: for those who share it.
+    _open_file = staticmethod(open_file)
+    _last_checkpoint = "TRUNCATE"
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -81,7 +85,7 @@ class SqliteJournal:
         self._failure: JournalFailed | None = None
         self._wal_pages = self._wal_pages_checkpointed = 0
         with ExitStack() as opened:
-            file = open_file(self._path, durability, busy_timeout_ms, vfs, opened)
+            file = self._open_file(self._path, durability, busy_timeout_ms, vfs, opened)
             self._writer, self._reader = file
             # The hook comes after the pragmas: wal_autocheckpoint replaces whatever hook there is.
             self._writer.set_wal_hook(self._note_wal_pages)
@@ -94,18 +98,19 @@ class SqliteJournal:
             self._reserve.grow(
                 sum([len(row[2]) for row in rows]) + sum([len(n.body) for n in notes])
             )
-            before = self._writer.total_changes()
+            changes = self._writer.total_changes()
             self._writer.executemany(INSERT, rows)
-            added = self._writer.total_changes() - before
+            added = self._writer.total_changes() - changes
             # The connection remembers the last row it added; only an append of nothing new asks.
             head = (
                 Position(self._writer.last_insert_rowid()) if added else last_position(self._writer)
             )
             # All new is the normal case, and then nothing has to be looked up.
-            stored = self._look_up(records, head - added) if added < len(records) else {}
+            before = Position(head - added)
+            stored = self._look_up(records, before) if added < len(records) else {}
             notes_new = sqlite_notes.keep(self._writer, notes, self._note_limits)
         new = tuple(index not in stored for index in range(len(records)))
-        return Appended(new, stored, notes_new, head)
+        return Appended(new, stored, notes_new, head, before)
 
     def read(self, stream: str, first: int, last: int, *, limit: int) -> list[StoredRecord]:
         """Return records of one stream, numbers `first` to `last` inclusive, rising."""
@@ -248,7 +253,7 @@ class SqliteJournal:
             failure, self._failure = self._failure, JournalFailed("the journal is closed")
             if failure is None:
                 with self._errors_translated():
-                    self._checkpoint_or_full(self._writer, "TRUNCATE")
+                    self._checkpoint_or_full(self._writer, self._last_checkpoint)
 
     def _look_up(self, records: Sequence[Record], before: int) -> dict[int, StoredRecord]:
         """Return, by index, what is stored for each record that was not new.
@@ -289,12 +294,15 @@ class SqliteJournal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._refuse_failed()
+        with self._errors_translated(), _transaction(self._writer):
+            yield
+
+    def _refuse_failed(self) -> None:
         # A connection that crosses a fork corrupts the file (howtocorrupt.html, section 2.6).
         assert os.getpid() == self._pid, "the journal was opened by another process"
         if self._failure is not None:
             raise JournalFailed(str(self._failure)) from self._failure
-        with self._errors_translated(), _transaction(self._writer):
-            yield
 
     @contextmanager
     def _errors_translated(self) -> Iterator[None]:

@@ -8,7 +8,8 @@ in one process drop each other's locks, and because Python's copy may be one of 
 (3.7.0 to 3.51.2) that can corrupt a WAL database with two connections.
 
 The invariant: what `open_file` returns is ours alone, has every setting that was asked for,
-and holds nothing that is not on stable storage.
+and holds nothing that is not on stable storage. Several instances together get the same from
+`hold_file` and `join_file`.
 """
 
 import fcntl
@@ -168,11 +169,44 @@ def open_file(
         if version < SCHEMA_VERSION:
             _add_tables(writer, version)
         _sync_what_was_left(writer)
-        reader = _connect(path, vfs, busy_timeout_ms, opened)
-        _set_pragmas(reader, [*pragmas, ("query_only", 1)])
+        reader = connect_reader(path, durability, busy_timeout_ms, vfs, opened)
         if durability == "full":
             _allocate_wal(path)
     return SqliteFile(writer, reader)
+
+
+@contextmanager
+def hold_file(path: str | os.PathLike[str], durability: str = "full") -> Iterator[None]:
+    """Make the file ready for instances that share it, and keep everybody else out meanwhile.
+
+    It stays open here, because the first connection of all takes for granted what it finds in the
+    WAL, synced or not, and so would an instance that starts after all others were killed.
+    Raises `JournalRefused` as `open_file` does. Not to be carried across a fork.
+    """
+    with ExitStack() as opened:
+        open_file(Path(path), durability, BUSY_TIMEOUT_MS, None, opened)
+        yield
+
+
+def join_file(
+    path: Path, durability: str, busy_timeout_ms: int, vfs: str | None, opened: ExitStack
+) -> SqliteFile:
+    """Open the file that somebody holds for its instances, or raise `JournalRefused`."""
+    pragmas = _pragmas(durability, busy_timeout_ms)
+    with _refusing(path):
+        _refuse_unheld(path)
+        writer = _connect(path, vfs, busy_timeout_ms, opened)
+        _set_pragmas(writer, pragmas)
+        return SqliteFile(writer, connect_reader(path, durability, busy_timeout_ms, vfs, opened))
+
+
+def connect_reader(
+    path: Path, durability: str, busy_timeout_ms: int, vfs: str | None, opened: ExitStack
+) -> apsw.Connection:
+    """Open one more connection to a file that is ready, for a thread that only reads."""
+    reader = _connect(path, vfs, busy_timeout_ms, opened)
+    _set_pragmas(reader, [*_pragmas(durability, busy_timeout_ms), ("query_only", 1)])
+    return reader
 
 
 def checkpoint(connection: apsw.Connection, mode: str) -> Checkpoint:
@@ -218,6 +252,16 @@ def _lock(path: Path, opened: ExitStack) -> None:
         raise JournalHeld(f"held by process {holder}") from None
     # A fixed width overwrites the last holder without truncation, so a full disk does not matter.
     os.pwrite(lock, b"%-19d\n" % os.getpid(), 0)
+
+
+def _refuse_unheld(path: Path) -> None:
+    """Refuse a file that nobody holds: what a killed process left there may not be synced."""
+    with Path(f"{path}.lock").open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+    raise JournalRefused("nobody holds it for the instances that are to share it")
 
 
 def _create_private(path: Path) -> None:

@@ -16,12 +16,11 @@ import msgspec
 import trio
 
 from .base import (
+    PASSING,
     Appended,
     Journal,
-    JournalBusy,
     JournalError,
     JournalFailed,
-    JournalFull,
     JournalStatistics,
     LedgerRecord,
     Note,
@@ -31,6 +30,7 @@ from .base import (
     Pruned,
     Record,
     Round,
+    SharedJournal,
     StoredLedger,
     StoredNote,
     StoredRecord,
@@ -69,9 +69,9 @@ class JournalWriter:
 
     `failure` is set once the journal has failed, and never cleared.
     `head` is the position of the last record of the last batch that was answered, 0 before that.
+    `on_commit` is told of every batch as a whole, just before its parts are; `shared` is the
+    journal itself where several instances share it.
     """
-
-    failure: JournalFailed | None
 
     def __init__(
         self,
@@ -85,8 +85,10 @@ class JournalWriter:
     ) -> None:
         """Prepare only; `open_writer` starts the task."""
         assert batch_parts_max > 0, "a batch has room for a part"
-        self.failure = None
+        self.failure: JournalFailed | None = None
+        self.on_commit: Callable[[Appended], None] = lambda whole: None
         self.head = Position(0)
+        self.shared = journal if isinstance(journal, SharedJournal) else None
         self._failed = trio.Event()
         self._journal = journal
         self._write = write
@@ -123,42 +125,42 @@ class JournalWriter:
 
     async def read(self, stream: str, first: int, last: int, *, limit: int) -> list[StoredRecord]:
         """Return records of one stream, numbers `first` to `last` inclusive, rising."""
-        return await self._ask(partial(self._journal.read, stream, first, last, limit=limit))
+        return await self.ask(partial(self._journal.read, stream, first, last, limit=limit))
 
     async def read_each(self, spans: Sequence[tuple[str, int, int]]) -> list[StoredRecord]:
         """Return records of several streams, each with its first and last number, in one go."""
-        return await self._ask(partial(read_each, self._journal, spans))
+        return await self.ask(partial(read_each, self._journal, spans))
 
     async def follow(self, after: Position, *, limit: int) -> list[StoredRecord]:
         """Return the records committed after a position, in commit order."""
-        return await self._ask(partial(self._journal.follow, after, limit=limit))
+        return await self.ask(partial(self._journal.follow, after, limit=limit))
 
     async def read_notes(
         self, kind: str, *, stream: str | None, limit: int, before: NoteId | None = None
     ) -> list[StoredNote]:
         """Return notes of one kind, highest id first, of one stream or of all."""
-        return await self._ask(
+        return await self.ask(
             partial(self._journal.read_notes, kind, stream=stream, limit=limit, before=before)
         )
 
     async def note(self, note_id: NoteId) -> StoredNote | None:
         """Return one note, None when there is none with this id."""
-        return await self._ask(partial(self._journal.note, note_id))
+        return await self.ask(partial(self._journal.note, note_id))
 
     async def note_totals(self, kind: str) -> NoteTotals:
         """Return how many notes of one kind are kept, and how many were dropped so far."""
-        return await self._ask(partial(self._journal.note_totals, kind))
+        return await self.ask(partial(self._journal.note_totals, kind))
 
     async def remove_note(self, note_id: NoteId) -> bool:
         """Remove a note, in a commit of its own; says whether it was there.
 
         Raises `JournalError`. Cancelled, it may have happened.
         """
-        return await self._alone(partial(self._journal.remove_note, note_id))
+        return await self.alone(partial(self._journal.remove_note, note_id))
 
     async def count_notes(self, kind: str) -> dict[str, int]:
         """Return how many notes of one kind each stream has."""
-        return await self._ask(partial(self._journal.count_notes, kind))
+        return await self.ask(partial(self._journal.count_notes, kind))
 
     async def wait_failed(self) -> None:
         """Return when the journal has failed; then the process must end."""
@@ -248,7 +250,7 @@ class JournalWriter:
             self._share_out(whole)
             if self._journal.maintenance_due:
                 await self._maintain()
-        except (JournalFull, JournalBusy) as error:
+        except PASSING as error:
             # From maintenance this concerns nobody: the batch is answered and safe in the WAL.
             self._answer_all(error)
         except Exception as error:
@@ -269,7 +271,7 @@ class JournalWriter:
     async def _prepare(self) -> None:
         try:
             await self._read(self._journal.prepare_maintenance)
-        except (JournalFull, JournalBusy):
+        except PASSING:
             pass  # The rest will be as long as the whole.
         except Exception as error:
             self._fail(error)
@@ -283,6 +285,7 @@ class JournalWriter:
         self._batches += 1
         self._records += sum(whole.new)
         self.head = whole.head
+        self.on_commit(whole)
         self._peak_batch = max(self._peak_batch, len(self._batch))
         record, note = 0, 0
         for part in self._batch:
@@ -296,9 +299,10 @@ class JournalWriter:
             part.answer(error)
         self._batch.clear()
 
-    async def _ask(self, fn: Callable[[], T]) -> T:
+    async def ask(self, fn: Callable[[], T], *, hop: Hop | None = None) -> T:
+        """Run a read in the reading thread, or by the hop to another."""
         try:
-            return await self._read(fn)
+            return await (hop or self._read)(fn)
         except JournalFailed as error:
             # Found while reading, and as bad: a damaged journal must not take more.
             self._fail(error)
@@ -315,51 +319,51 @@ class JournalWriter:
 
     async def keep_ledgers(self, ledgers: Sequence[LedgerRecord]) -> None:
         """Keep these in place of what their streams had."""
-        await self._alone(partial(self._journal.keep_ledgers, tuple(ledgers)))
+        await self.alone(partial(self._journal.keep_ledgers, tuple(ledgers)))
 
     async def end_round(self, round: Round) -> None:
         """Store a round that is complete; it and the one before it are kept."""
-        await self._alone(partial(self._journal.end_round, round))
+        await self.alone(partial(self._journal.end_round, round))
 
     async def drop_ledgers(self) -> None:
         """Remove all ledgers and rounds."""
-        await self._alone(self._journal.drop_ledgers)
+        await self.alone(self._journal.drop_ledgers)
 
     async def prune(self, prunings: Sequence[Pruned], *, limit: int) -> int:
         """Remove records of some streams, lowest first; returns how many."""
-        return await self._alone(partial(self._journal.prune, prunings, limit=limit))
+        return await self.alone(partial(self._journal.prune, prunings, limit=limit))
 
     async def rounds(self) -> list[Round]:
         """Return the two newest rounds, newest first; a damaged one is left out."""
-        return await self._ask(self._journal.rounds)
+        return await self.ask(self._journal.rounds)
 
     async def ledgers(self, after: str, *, limit: int) -> list[StoredLedger]:
         """Return the ledgers of the streams behind a name; may raise `LedgersDamaged`."""
-        return await self._ask(partial(self._journal.ledgers, after, limit=limit))
+        return await self.ask(partial(self._journal.ledgers, after, limit=limit))
 
     async def pruned(self, after: str, *, limit: int) -> list[Pruned]:
         """Return what was pruned of the streams behind a name, in the order of names."""
-        return await self._ask(partial(self._journal.pruned, after, limit=limit))
+        return await self.ask(partial(self._journal.pruned, after, limit=limit))
 
     async def pruned_of(self, stream: str) -> Pruned | None:
         """Return what was pruned of one stream, None where nothing was."""
-        return await self._ask(partial(self._journal.pruned_of, stream))
+        return await self.ask(partial(self._journal.pruned_of, stream))
 
     async def journal_statistics(self) -> JournalStatistics:
         """Return what the journal takes of the disk."""
-        return await self._ask(self._journal.statistics)
+        return await self.ask(self._journal.statistics)
 
-    async def _alone(self, fn: Callable[[], T]) -> T:
+    async def alone(self, fn: Callable[[], T]) -> T:
         """Run a commit of its own, and after it the housekeeping that it made due."""
         if self.failure is not None:
             raise JournalFailed(str(self.failure)) from self.failure
         try:
             done = await self._write(fn)
             if self._journal.maintenance_due:
-                with suppress(JournalFull, JournalBusy):  # as after a batch, it concerns nobody
+                with suppress(*PASSING):  # as after a batch, it concerns nobody
                     await self._read(self._journal.prepare_maintenance)
                     await self._write(self._journal.maintain)
-        except (JournalFull, JournalBusy):
+        except PASSING:
             raise
         except Exception as error:
             # As after an append: whatever else came out of a commit, its outcome is unknown.

@@ -14,10 +14,12 @@ from rockets.actors.anomalies import Anomalies
 from rockets.actors.fleet import Fleet
 from rockets.actors.history import History
 from rockets.actors.rejections import Rejections
+from rockets.actors.replica import Replica
 from rockets.actors.rocket_lists import RocketLists
 from rockets.web import fleet as fleet_routes
 from rockets.web import history as history_routes
 from rockets.web import (
+    freshness,
     messages,
     notes,
     openapi,
@@ -25,12 +27,15 @@ from rockets.web import (
     problem_pages,
     problems,
     rockets,
+    roles,
     swagger_ui,
 )
 from rockets.web.byte_budget import ByteBudget
 from rockets.web.messages import Intake, IntakeLimits
 from rockets.web.operations import Health
 from rockets.web.problems import Answer, ProblemName
+from rockets.web.roles import Role
+from rockets.web.routes import routed
 
 log = structlog.get_logger()
 
@@ -57,8 +62,13 @@ def create_app(
     answers: ByteBudget,
     body_pause_s: float,
     body_total_s: float,
+    replica: Replica | None = None,
+    role: Role = "all",
 ) -> QuartTrio:
-    """Build the application; `wall_clock` gives microseconds since the epoch."""
+    """Build the application; `wall_clock` gives microseconds since the epoch.
+
+    Without a replica the journal is this instance's alone.
+    """
     app = QuartTrio("rockets", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = limits.batch_max
     # The front has read the whole body before it lends the request, but of a stream of lines.
@@ -69,11 +79,15 @@ def create_app(
     @app.before_request
     async def name_request() -> None:
         g.request_id = problems.request_id(request.headers.get("X-Request-Id"))
+        g.route = routed(request.method, request.url_rule)
 
     @app.after_request
     async def add_request_id(response: Response) -> Response:
         response.headers["X-Request-Id"] = g.request_id
         return response
+
+    roles.add_hook(app, role=role)
+    freshness.add_hooks(app, replica=replica)
 
     @app.errorhandler(Exception)
     async def answer_error(error: Exception) -> Response:

@@ -75,7 +75,12 @@ class FastLane:
         answers: ByteBudget,
         message_max: int,
         ask_timeout_s: float,
+        takes_messages: bool = True,
+        shows_state: bool = True,
     ) -> None:
+        """What it does not take or show is lent, and the handlers say why, or wait first."""
+        self._takes_messages = takes_messages
+        self._shows_state = shows_state
         self._fleet = fleet
         self._connections = connections
         self._wall_clock = wall_clock
@@ -97,12 +102,15 @@ class FastLane:
         hot = Hot(None, False, kept, head.keep_alive)
         if head.method == b"POST":
             if (
-                head.target != b"/messages"
+                not self._takes_messages
+                or head.target != b"/messages"
                 or form_of(head.header(b"content-type"), b"") != "single"
             ):
                 return None
             return msgspec.structs.replace(hot, is_message=True)
         if head.method != b"GET" or head.content_length or head.chunked:
+            return None
+        if not self._shows_state:
             return None
         if head.target == b"/rockets":
             return hot

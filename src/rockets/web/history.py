@@ -1,12 +1,13 @@
 """`GET /rockets/{channel}/messages`: the stored messages of a rocket."""
 
 import msgspec
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
 
 from rockets.actors.history import History, StoredMessage
 from rockets.domain.messages import MESSAGE_NUMBER_MAX, Channel
 from rockets.web.conditional import json_response
+from rockets.web.freshness import arguments
 from rockets.web.parameters import LIMIT_MAX, Parameters
 from rockets.web.rockets import channel_named, no_rocket
 
@@ -31,7 +32,7 @@ def add_routes(app: QuartTrio, *, history: History) -> None:
 
     @app.get("/rockets/<channel>/messages")
     async def list_messages(channel: str) -> Response:
-        parameters = Parameters(request.args.to_dict(flat=False), ("after", "limit", "state"))
+        parameters = Parameters(arguments(), ("after", "limit", "state"))
         after = parameters.integer("after", least=0, most=MESSAGE_NUMBER_MAX) or 0
         limit = parameters.integer("limit", least=1, most=LIMIT_MAX)
         with_speed = parameters.one_of("state", ("speed",), None) == "speed"

@@ -31,6 +31,7 @@ from rockets.domain.messages import (
     normalize_channel,
 )
 from rockets.web.conditional import json_response
+from rockets.web.freshness import arguments
 from rockets.web.messages import refuse_encoding
 from rockets.web.parameters import LIMIT_MAX, Parameters, not_allowed
 from rockets.web.problems import PROBLEMS, Refusal, refusal
@@ -163,7 +164,7 @@ def add_routes(
 
 
 def _parameters(*allowed: str) -> Parameters:
-    return Parameters(request.args.to_dict(flat=False), allowed, repeatable=("kind",))
+    return Parameters(arguments(), allowed, repeatable=("kind",))
 
 
 def _limit(parameters: Parameters) -> int:

@@ -229,7 +229,7 @@ def _parameter(parameter: Parameter, schema_of: Mapping[str, Schema]) -> Schema:
 def _responses(route: Route, schema_of: Mapping[str, Schema]) -> Schema:
     responses = {str(answer.status): _response(answer, schema_of) for answer in route.given}
     by_status: dict[int, list[ProblemName]] = {}
-    for name in route.problems:
+    for name in route.refused:
         by_status.setdefault(PROBLEMS[name][0], []).append(name)
     for status, names in by_status.items():
         responses[str(status)] = _refused(status, names, schema_of)

@@ -77,6 +77,12 @@ EXPLANATIONS: Mapping[ProblemName, Explanation] = {
         "The header Expect asks for something other than 100-continue.",
         "Leave the header out.",
     ),
+    "wrong-instance": Explanation(
+        "Several instances share the work: this one only takes messages (role ingest), or takes "
+        "none (role query), and the request is for another one. Nothing was stored.",
+        "Send POST requests to an instance with the role ingest or all, and ask for state where "
+        "the role is query or all. Sending it here again gives the same answer.",
+    ),
     "header-fields-too-large": Explanation(
         "The head of the request has too many fields or too many bytes.",
         "Send fewer or shorter headers; cookies of another service are a usual cause.",
@@ -90,8 +96,9 @@ EXPLANATIONS: Mapping[ProblemName, Explanation] = {
         "Send it with Content-Length, or chunked.",
     ),
     "unavailable": Explanation(
-        "The message may or may not be stored: the disk is slow, full or in doubt, too many "
-        "requests wait, or the service is stopping. It refuses rather than guesses.",
+        "The message may or may not be stored: the disk is slow, full or in doubt, the store that "
+        "instances share cannot be reached, too many requests wait, or the service is stopping. "
+        "It refuses rather than guesses.",
         _SEND_AGAIN,
     ),
     "too-many-gaps": Explanation(
@@ -103,6 +110,14 @@ EXPLANATIONS: Mapping[ProblemName, Explanation] = {
         "The stored messages could not be read: the disk is slow, or the service is stopping. "
         "Nothing was changed.",
         "Ask again after the seconds in Retry-After.",
+    ),
+    "not-up-to-date": Explanation(
+        "Several instances share a store, and this one does not know, or not yet, what the others "
+        "have stored: it cannot reach the store, or has much to make up for. "
+        "It refuses rather than show something old.",
+        "Ask again after the seconds in Retry-After, or ask another instance. "
+        "With stale=ok the answer is what this instance knows, and Rockets-Stale says how old "
+        "that may be.",
     ),
     "overloaded": Explanation(
         "Too many large bodies are under way at the same time. Nothing was stored.",

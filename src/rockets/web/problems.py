@@ -14,6 +14,7 @@ import msgspec
 
 from rockets.actors.fleet import FleetUnavailable
 from rockets.actors.history import HistoryUnavailable, MessagesPruned
+from rockets.actors.replica import ReplicaUnavailable
 from rockets.domain.messages import FieldError, MessageInvalid, MessageMalformed
 
 ProblemName = Literal[
@@ -28,12 +29,14 @@ ProblemName = Literal[
     "content-too-large",
     "unsupported-content-encoding",
     "expectation-failed",
+    "wrong-instance",
     "header-fields-too-large",
     "internal-error",
     "not-implemented",
     "unavailable",
     "too-many-gaps",
     "history-unavailable",
+    "not-up-to-date",
     "overloaded",
     "too-many-connections",
     "http-version-not-supported",
@@ -52,12 +55,14 @@ PROBLEMS: dict[ProblemName, tuple[int, str]] = {
     "content-too-large": (413, "The body is too large"),
     "unsupported-content-encoding": (415, "Encoded bodies are not taken"),
     "expectation-failed": (417, "The expectation cannot be met"),
+    "wrong-instance": (421, "Another instance is for this request"),
     "header-fields-too-large": (431, "The head of the request is too large"),
     "internal-error": (500, "The service made a mistake"),
     "not-implemented": (501, "The transfer coding is not supported"),
     "unavailable": (503, "The message may or may not be stored; send it again"),
     "too-many-gaps": (503, "The rocket has too many gaps; nothing was stored"),
     "history-unavailable": (503, "The history cannot be read now; ask again"),
+    "not-up-to-date": (503, "The newest state cannot be shown now; ask again"),
     "overloaded": (503, "Too much is under way; nothing was stored"),
     "too-many-connections": (503, "Too many connections"),
     "http-version-not-supported": (505, "The HTTP version is not supported"),
@@ -186,6 +191,8 @@ def refusal(error: Exception) -> Refusal:
             return Refusal("invalid-message", fields, errors=error.errors)
         case FleetUnavailable():
             return Refusal("unavailable", str(error))
+        case ReplicaUnavailable():
+            return Refusal("not-up-to-date", str(error))
         case HistoryUnavailable():
             return Refusal("history-unavailable", str(error))
         case MessagesPruned():

@@ -3,7 +3,7 @@
 import re
 
 import msgspec
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
 
 from rockets.actors.history import History
@@ -12,6 +12,7 @@ from rockets.actors.rocket_lists import RocketLists
 from rockets.domain.message_time import TIME
 from rockets.domain.messages import MESSAGE_NUMBER_MAX, Channel, instant, normalize_channel
 from rockets.web.conditional import json_response
+from rockets.web.freshness import arguments
 from rockets.web.parameters import Parameters, list_query
 from rockets.web.problems import Refusal
 from rockets.web.rocket_list import rocket_list
@@ -24,7 +25,7 @@ def add_routes(
 
     @app.get("/rockets")
     async def list_rockets() -> Response:
-        query = list_query(request.args.to_dict(flat=False))
+        query = list_query(arguments())
         listed = await lists.page(query)
         response = json_response(rocket_list(listed.page, query.sort))
         if listed.age_ms is not None:
@@ -33,7 +34,7 @@ def add_routes(
 
     @app.get("/rockets/<channel>")
     async def get_rocket(channel: str) -> Response:
-        parameters = Parameters(request.args.to_dict(flat=False), ("view", "at"))
+        parameters = Parameters(arguments(), ("view", "at"))
         view, at, known = parameters.view(), _at(parameters), channel_named(channel)
         if not history.knows(known):
             raise no_rocket(channel)

@@ -44,16 +44,32 @@ class Route(msgspec.Struct, frozen=True):
     body: Mapping[str, Kind] = {}
     body_required: bool = True
     problems: tuple[ProblemName, ...] = ()
+    shows_state: bool = False  # of rockets, so it has to be up to date: see `freshness`
+    takes_messages: bool = False
 
     @property
     def taken(self) -> tuple[Parameter, ...]:
         """The parameters, with the header that an ETag is for."""
-        return (*self.parameters, _IF_NONE_MATCH) if self._is_tagged else self.parameters
+        parameters = (*self.parameters, _STALE) if self.shows_state else self.parameters
+        return (*parameters, _IF_NONE_MATCH) if self._is_tagged else parameters
 
     @property
     def given(self) -> tuple[Answer, ...]:
         """The good answers, with the one to a client that holds the answer already."""
-        return (*self.answers, _UNCHANGED) if self._is_tagged else self.answers
+        answers = (*self.answers, _UNCHANGED) if self._is_tagged else self.answers
+        if not self.shows_state:
+            return answers
+        return tuple(
+            msgspec.structs.replace(each, headers_maybe=(*each.headers_maybe, "Rockets-Stale"))
+            for each in answers
+        )
+
+    @property
+    def refused(self) -> tuple[ProblemName, ...]:
+        """The problems, with those of an instance among others."""
+        if self.shows_state:
+            return (*self.problems, "not-up-to-date", "wrong-instance")
+        return (*self.problems, "wrong-instance") if self.takes_messages else self.problems
 
     @property
     def _is_tagged(self) -> bool:
@@ -62,5 +78,12 @@ class Route(msgspec.Struct, frozen=True):
 
 _IF_NONE_MATCH = Parameter(
     "If-None-Match", "header", str, "The ETag of the answer you hold: 304 where nothing changed."
+)
+_STALE = Parameter(
+    "stale",
+    "query",
+    Literal["ok"],
+    "Does not wait for what other instances have just stored; `Rockets-Stale` says how old the "
+    "answer may be.",
 )
 _UNCHANGED = Answer(304, "The answer you hold still stands.", headers=("ETag",))

@@ -4,10 +4,12 @@ A type stands for its schema, so every limit is the one that the code checks.
 `tests/web/test_openapi.py` fails on a route without an entry and on an entry without a route.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
+from werkzeug.routing import Rule
 
 from rockets.actors.anomalies import ListedKind
 from rockets.actors.listing import SORT_KEYS
@@ -38,6 +40,10 @@ HEADERS: Mapping[str, tuple[Kind, str]] = {
     "Age-Ms": (
         Annotated[int, Meta(ge=0)],
         "How old the list may be, in milliseconds, where there are more than 10,000 rockets.",
+    ),
+    "Rockets-Stale": (
+        Annotated[int, Meta(ge=0)],
+        "With `stale=ok`: the answer holds all that was stored so many seconds ago.",
     ),
     "ETag": (str, "A hash of the body; If-None-Match with it gives 304."),
 }
@@ -128,6 +134,7 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         "/messages",
         "Take a message, or a batch",
+        takes_messages=True,
         description=(
             "One message of at most 64 KiB is answered with 204 and no body, unless `Prefer` asks "
             "for the rocket. "
@@ -147,6 +154,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/rockets",
         "List rockets",
+        shows_state=True,
         description=(
             "Sorted, filtered and paged; `total` counts what matches. "
             "Exact up to 10,000 rockets; above, `Age-Ms` says how old the list may be."
@@ -167,6 +175,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/rockets/{channel}",
         "One rocket",
+        shows_state=True,
         parameters=(
             _CHANNEL,
             _VIEW,
@@ -184,6 +193,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/rockets/{channel}/messages",
         "The stored messages of a rocket",
+        shows_state=True,
         parameters=(
             _CHANNEL,
             _query("after", Annotated[int, Meta(ge=0, le=MESSAGE_NUMBER_MAX)], "Only above this."),
@@ -201,6 +211,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/fleet",
         "The whole fleet in numbers",
+        shows_state=True,
         answers=(Answer(200, "The numbers.", {JSON: FleetNumbers}, headers=("ETag",)),),
         problems=("bad-parameter", "history-unavailable"),
     ),
@@ -208,6 +219,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/anomalies",
         "Messages that changed nothing, and conflicts",
+        shows_state=True,
         description="Newest first.",
         parameters=(
             _query("channel", ChannelText, "Only of this rocket."),
@@ -235,6 +247,7 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         "/rejections/{rejection_id}/retry",
         "Send a refused body again",
+        takes_messages=True,
         description=(
             "Takes the stored body, or the one in the request, as `POST /messages` would; "
             "where it is taken, the rejection is gone."
@@ -254,7 +267,11 @@ ROUTES: tuple[Route, ...] = (
         "How the service is",
         answers=(
             Answer(200, "It takes messages.", {JSON: Health}),
-            Answer(503, "It stops, has no space left, or its storage is in doubt.", {JSON: Health}),
+            Answer(
+                503,
+                "It stops, has no space left, or its storage is in doubt or behind.",
+                {JSON: Health},
+            ),
         ),
     ),
     Route("GET", "/livez", "Alive", answers=(Answer(200, "The process answers."),)),
@@ -308,3 +325,12 @@ ROUTES: tuple[Route, ...] = (
         problems=("not-found",),
     ),
 )
+
+_BY_RULE: Mapping[tuple[str, str], Route] = {
+    (route.method, re.sub(r"\{(\w+)\}", r"<\1>", route.path)): route for route in ROUTES
+}
+
+
+def routed(method: str, rule: Rule | None) -> Route | None:
+    """Find the entry of a request by its method and the rule that Quart has matched, if any."""
+    return None if rule is None else _BY_RULE.get((method.replace("HEAD", "GET"), rule.rule))
