@@ -96,8 +96,11 @@ lock:  ## pin all dependencies anew; ARGS=--upgrade takes newer versions
 	@mkdir -p requirements
 	@$(BIN)/python -c '$(BUILD_REQUIRES)' | $(LOCK) $(ARGS) \
 		--output-file requirements/serve.txt pyproject.toml -
+	@$(BIN)/python -c '$(BUILD_REQUIRES)' | $(LOCK) $(ARGS) --extra postgresql \
+		--constraint requirements/serve.txt --output-file requirements/postgresql.txt pyproject.toml -
 	@$(BIN)/python -c '$(BUILD_REQUIRES)' | $(LOCK) $(ARGS) --extra dev \
-		--constraint requirements/serve.txt --output-file requirements/test.txt pyproject.toml -
+		--constraint requirements/serve.txt --constraint requirements/postgresql.txt \
+		--output-file requirements/test.txt pyproject.toml -
 
 clean:  ## remove .venv, caches and build results; databases stay
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

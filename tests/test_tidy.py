@@ -58,8 +58,46 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     ),
     "rockets.journal.space_watch": ("rockets.journal.base", "rockets.journal.writer"),
     "rockets.journal.memory": ("rockets.journal.base",),
+    "rockets.journal.checksum": (),
+    "rockets.journal.postgresql": (
+        "rockets.journal.base",
+        "rockets.journal.postgresql_append",
+        "rockets.journal.postgresql_ledgers",
+        "rockets.journal.postgresql_link",
+        "rockets.journal.postgresql_notes",
+        "rockets.journal.postgresql_pruned",
+        "rockets.journal.postgresql_store",
+    ),
+    "rockets.journal.postgresql_append": (
+        "rockets.journal.base",
+        "rockets.journal.checksum",
+        "rockets.journal.postgresql_link",
+        "rockets.journal.postgresql_notes",
+        "rockets.journal.postgresql_store",
+    ),
+    "rockets.journal.postgresql_link": ("rockets.journal.base",),
+    "rockets.journal.postgresql_store": (
+        "rockets.journal.base",
+        "rockets.journal.postgresql_link",
+    ),
+    "rockets.journal.postgresql_ledgers": (
+        "rockets.journal.base",
+        "rockets.journal.checksum",
+        "rockets.journal.postgresql_link",
+    ),
+    "rockets.journal.postgresql_notes": (
+        "rockets.journal.base",
+        "rockets.journal.checksum",
+        "rockets.journal.postgresql_link",
+    ),
+    "rockets.journal.postgresql_pruned": (
+        "rockets.journal.base",
+        "rockets.journal.checksum",
+        "rockets.journal.postgresql_link",
+    ),
     "rockets.journal.sqlite": (
         "rockets.journal.base",
+        "rockets.journal.checksum",
         "rockets.journal.space",
         "rockets.journal.sqlite_file",
         "rockets.journal.sqlite_ledgers",
@@ -74,9 +112,9 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     ),
     "rockets.journal.backup": ("rockets.journal.base", "rockets.journal.sqlite_file"),
     "rockets.journal.space": ("rockets.journal.base",),
-    "rockets.journal.sqlite_ledgers": ("rockets.journal.base", "rockets.journal.sqlite_notes"),
-    "rockets.journal.sqlite_pruned": ("rockets.journal.base", "rockets.journal.sqlite_notes"),
-    "rockets.journal.sqlite_notes": ("rockets.journal.base",),
+    "rockets.journal.sqlite_ledgers": ("rockets.journal.base", "rockets.journal.checksum"),
+    "rockets.journal.sqlite_pruned": ("rockets.journal.base", "rockets.journal.checksum"),
+    "rockets.journal.sqlite_notes": ("rockets.journal.base", "rockets.journal.checksum"),
     "rockets.journal.sqlite_file": ("rockets.journal.base",),
     "rockets.actors": ("rockets.actors", "rockets.domain", "rockets.journal", "rockets.telemetry"),
     "rockets.actors.history": (
@@ -140,6 +178,7 @@ FOREIGN: Mapping[str, tuple[str, ...]] = {
         "rockets.bench.commits",  # commits without the journal around it
         "rockets.bench.machine",  # says which SQLite it brings
     ),
+    "psycopg": ("rockets.journal",),
     "rich": ("rockets.cli",),
     "click": ("rockets.cli",),
 }
@@ -650,21 +689,26 @@ def _required() -> tuple[list[str], list[str]]:
 
 def test_every_dependency_is_locked_with_a_hash() -> None:
     serve, test = _required()
-    serve_lock = (ROOT / "requirements/serve.txt").read_text()
-    test_lock = (ROOT / "requirements/test.txt").read_text()
+    extras = tomllib.loads(_pyproject())["project"]["optional-dependencies"]
+    locks = {
+        "serve": serve,
+        "test": test,
+        "postgresql": [*serve, *extras["postgresql"]],
+    }
 
-    assert list(lock_faults(serve, serve_lock)) == []
-    assert list(lock_faults(test, test_lock)) == []
+    for name, required in locks.items():
+        lock = (ROOT / f"requirements/{name}.txt").read_text()
+        assert list(lock_faults(required, lock)) == [], name
 
 
 def test_what_the_tests_run_on_is_what_the_service_runs_on() -> None:
     pin = re.compile(r"(?m)^[\w.-]+==\S+")
-    serve, test = (
+    serve, postgresql, test = (
         set(pin.findall((ROOT / "requirements" / name).read_text()))
-        for name in ("serve.txt", "test.txt")
+        for name in ("serve.txt", "postgresql.txt", "test.txt")
     )
 
-    assert serve <= test
+    assert serve <= postgresql <= test
 
 
 def test_every_dependency_and_every_lint_exception_has_a_reason() -> None:

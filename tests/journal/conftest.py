@@ -1,4 +1,4 @@
-"""What the tests of the SQLite journal work on."""
+"""What the tests of the journals work on."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -8,6 +8,7 @@ import pytest
 
 from rockets.journal import SqliteJournal
 from tests.journal.disks import FaultyVfs
+from tests.journal.postgresql_server import PostgresqlServer, find_binaries
 
 
 @pytest.fixture
@@ -33,3 +34,13 @@ def faulty(path: Path, vfs: FaultyVfs) -> Iterator[SqliteJournal]:
     yield opened
     vfs.sync_fails = vfs.write_is_full = ""
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A server for all tests; each has a schema of its own in it."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL here: neither the development dependency nor the system has it")
+    with closing(PostgresqlServer(binaries)) as server:
+        yield server

@@ -19,7 +19,7 @@ from rockets.journal import (
     SqliteJournal,
     StoredLedger,
 )
-from rockets.journal.sqlite_notes import checksum
+from rockets.journal.checksum import checksum
 from tests.journal.disks import FaultyVfs, foreign
 from tests.journal.prunings import BASE
 

@@ -20,6 +20,7 @@ import msgspec
 from rockets.bench.bodies import Sent, messages
 from rockets.bench.outcome import Outcome, percentile, tell
 from rockets.bench.scale_march import March
+from rockets.journal.checksum import checksum
 from rockets.journal.sqlite import INSERT
 from rockets.journal.sqlite_file import (
     BUSY_TIMEOUT_MS,
@@ -27,7 +28,6 @@ from rockets.journal.sqlite_file import (
     checkpoint,
     open_file,
 )
-from rockets.journal.sqlite_notes import checksum
 
 Row = tuple[str, int, bytes, int, bytes]
 

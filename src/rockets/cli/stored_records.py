@@ -17,9 +17,9 @@ import apsw
 
 from rockets.domain.messages import MESSAGE_NUMBER_MAX
 from rockets.journal import JournalRefused, Position, Pruned, StoredRecord, sqlite_pruned
+from rockets.journal.checksum import checksum
 from rockets.journal.sqlite import SELECT
 from rockets.journal.sqlite_file import APPLICATION_ID, BUSY_TIMEOUT_MS, SCHEMA_VERSION
-from rockets.journal.sqlite_notes import checksum
 
 # A few milliseconds of reading, as long as the disk keeps up.
 PAGE_RECORDS = 1_000

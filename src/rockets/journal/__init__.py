@@ -11,6 +11,12 @@
 - `space_watch`: what the files take and how much is free, of a moment ago.
 - `backup`: copies that file while it is in use.
 - `sqlite_file`: how that file is locked, checked and set up.
+- `checksum`: how both tell that something has changed.
+- `postgresql`: the journal in a PostgreSQL database, which several instances share.
+- `postgresql_link`: connections that are made anew when they are lost.
+- `postgresql_store`: the tables in that database, and what a connection must find.
+- `postgresql_append`: the append, and how an ambiguous one is resolved.
+- `postgresql_notes`, `postgresql_ledgers`, `postgresql_pruned`: the tables beside the records.
 - `thread`: one thread that runs blocking calls for trio.
 - `part`: what one of these tasks appends, and its answer.
 - `writer`: one task that commits what many tasks append, together.
@@ -18,6 +24,7 @@
 Nothing here imports another folder of this package.
 """
 
+from collections.abc import Callable
 from os import PathLike
 from typing import Literal
 
@@ -98,6 +105,7 @@ __all__ = [
     "hold_file",
     "inline",
     "open_journal",
+    "open_postgresql",
     "open_thread",
     "open_writer",
 ]
@@ -122,3 +130,24 @@ def open_journal(
     return SqliteJournal(
         path, durability=durability, reserve_bytes=reserve_bytes, note_limits=note_limits
     )
+
+
+def open_postgresql(
+    url: str,
+    *,
+    durability: Literal["full", "normal"] = "full",
+    jitter: Callable[[], float],
+) -> SharedJournal:
+    """Open the journal in a PostgreSQL database, as libpq's `url` names it; its tables are made.
+
+    `jitter` returns random numbers from 0 to 1, which keep instances from coming back together.
+    Raises `JournalRefused` with one line that says what is in the way.
+    """
+    try:
+        # An optional dependency, wanted only here.
+        from .postgresql import PostgresqlJournal
+    except ImportError as error:
+        raise JournalRefused(
+            f"a PostgreSQL journal needs psycopg, as in rockets[postgresql]: {error}"
+        ) from error
+    return PostgresqlJournal(url, durability=durability, jitter=jitter)

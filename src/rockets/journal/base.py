@@ -384,12 +384,13 @@ class SharedJournal(Journal, Protocol):
         """
 
     def interrupt(self) -> None:
-        """Make a `wait_behind` that is running return within half a second; from any thread."""
+        """Make a running `wait_behind`, or else the next, return within 0.5 s; from any thread."""
 
     def claim_round(self) -> bool:
         """Claim the right to keep ledgers and to end a round; False where another instance has it.
 
-        It lasts until `end_round`, `release_round` or the end of this journal's connection.
+        It is held until `end_round`, `release_round` or the end of the connection. In that last
+        case keeping and ending raise `JournalUnreachable` until it is released or claimed anew.
         """
 
     def release_round(self) -> None:

@@ -66,6 +66,7 @@ class MemoryJournal:
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
         """Store what is new, all or nothing."""
         self._refuse_when_closed()
+        before = self.head()
         new, fresh = self._sort_out(records)
         self._check_room(len(fresh))
         before = self.head()

@@ -48,7 +48,10 @@ class Part:
 
 
 def share(whole: Appended, records: slice, notes: slice) -> Appended:
-    """Cut one part's share out of a batch; what is stored is indexed by the part's records."""
+    """Cut one part's share out of a batch; what is stored is indexed by the part's records.
+
+    `before` and `head` stay those of the batch, in which the others' records are as well.
+    """
     stored = whole.stored
     if stored:  # hardly ever
         stored = {

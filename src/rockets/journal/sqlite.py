@@ -39,9 +39,9 @@ from .base import (
     StoredNote,
     StoredRecord,
 )
+from .checksum import checksum
 from .space import RESERVE_BYTES, SpaceReserve, free_bytes
 from .sqlite_file import BUSY_TIMEOUT_MS, WAL_PAGES_MAX, checkpoint, last_position, open_file
-from .sqlite_notes import checksum
 
 INSERT = (
     "INSERT INTO records (stream, number, body, received_at, checksum) VALUES (?, ?, ?, ?, ?)"
@@ -105,8 +105,8 @@ class SqliteJournal:
             head = (
                 Position(self._writer.last_insert_rowid()) if added else last_position(self._writer)
             )
-            # All new is the normal case, and then nothing has to be looked up.
             before = Position(head - added)
+            # All new is the normal case, and then nothing has to be looked up.
             stored = self._look_up(records, before) if added < len(records) else {}
             notes_new = sqlite_notes.keep(self._writer, notes, self._note_limits)
         new = tuple(index not in stored for index in range(len(records)))
@@ -255,7 +255,7 @@ class SqliteJournal:
                 with self._errors_translated():
                     self._checkpoint_or_full(self._writer, self._last_checkpoint)
 
-    def _look_up(self, records: Sequence[Record], before: int) -> dict[int, StoredRecord]:
+    def _look_up(self, records: Sequence[Record], before: Position) -> dict[int, StoredRecord]:
         """Return, by index, what is stored for each record that was not new.
 
         A record is new when what is stored came with this batch, and it is the first of its key.

@@ -7,12 +7,12 @@ commit that changes them.
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any
 
 import apsw
 
 from .base import JournalFailed, Note, NoteId, NoteLimits, NoteTotals, StoredNote
+from .checksum import checksum
 
 KEEP = (
     "INSERT INTO notes (kind, stream, number, key, body, noted_at, last_at, checksum)"
@@ -113,11 +113,3 @@ def _checksum_of(note: Note | StoredNote) -> bytes:
     """Cover what was said, not how often: that changes, and nobody acts on it."""
     body = b"%d:%b:%b" % (len(note.key), note.key, note.body)
     return checksum(f"{note.kind}:{note.stream}", note.number, body)
-
-
-def checksum(stream: str, number: int, body: bytes) -> bytes:
-    """Return 8 bytes that tell a changed row: SQLite has no checksum and flipped bits are silent.
-
-    BLAKE2b costs a microsecond; the length keeps (ab, c) and (a, bc) apart.
-    """
-    return blake2b(f"{number}:{len(stream)}:{stream}:".encode() + body, digest_size=8).digest()

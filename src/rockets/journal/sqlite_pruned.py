@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 
 from .base import JournalFailed, Position, Pruned
-from .sqlite_notes import checksum
+from .checksum import checksum
 
 # The index alone answers this.
 FIND = (

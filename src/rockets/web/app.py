@@ -17,7 +17,6 @@ from rockets.actors.rejections import Rejections
 from rockets.actors.replica import Replica
 from rockets.actors.rocket_lists import RocketLists
 from rockets.web import fleet as fleet_routes
-from rockets.web import history as history_routes
 from rockets.web import (
     freshness,
     messages,
@@ -30,6 +29,7 @@ from rockets.web import (
     roles,
     swagger_ui,
 )
+from rockets.web import history as history_routes
 from rockets.web.byte_budget import ByteBudget
 from rockets.web.messages import Intake, IntakeLimits
 from rockets.web.operations import Health
