@@ -57,11 +57,13 @@ test: lint  ## what CI runs: lint, then every test; ARGS="..." goes to pytest
 test-quick: $(TEST_READY)  ## the tests that are not marked slow
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
-test-tools:  ## install what only the system's package manager can bring: Chromium
-	@test -x /usr/bin/chromium || { \
+# redis-tools has the program of the server under another name; the package redis-server would only
+# add a service that starts at once.
+test-tools:  ## install what only the system's package manager can bring: Chromium, Redis
+	@test -x /usr/bin/chromium -a -x /usr/bin/redis-check-rdb || { \
 		export DEBIAN_FRONTEND=noninteractive; \
 		$(AS_ROOT) apt-get update -qq && \
-		$(AS_ROOT) apt-get install -qq --yes --no-install-recommends chromium >/dev/null; }
+		$(AS_ROOT) apt-get install -qq --yes --no-install-recommends chromium redis-tools >/dev/null; }
 
 bench: $(TEST_READY)  ## measure the service and write docs/performance.md; ARGS="..." passes flags on
 	@$(BIN)/rockets bench --write docs/performance.md $(ARGS)
@@ -98,8 +100,11 @@ lock:  ## pin all dependencies anew; ARGS=--upgrade takes newer versions
 		--output-file requirements/serve.txt pyproject.toml -
 	@$(BIN)/python -c '$(BUILD_REQUIRES)' | $(LOCK) $(ARGS) --extra postgresql \
 		--constraint requirements/serve.txt --output-file requirements/postgresql.txt pyproject.toml -
+	@$(BIN)/python -c '$(BUILD_REQUIRES)' | $(LOCK) $(ARGS) --extra redis \
+		--constraint requirements/serve.txt --output-file requirements/redis.txt pyproject.toml -
 	@$(BIN)/python -c '$(BUILD_REQUIRES)' | $(LOCK) $(ARGS) --extra dev \
 		--constraint requirements/serve.txt --constraint requirements/postgresql.txt \
+		--constraint requirements/redis.txt \
 		--output-file requirements/test.txt pyproject.toml -
 
 clean:  ## remove .venv, caches and build results; databases stay

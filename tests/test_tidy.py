@@ -95,6 +95,37 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "rockets.journal.checksum",
         "rockets.journal.postgresql_link",
     ),
+    "rockets.journal.redis_streams": (
+        "rockets.journal.base",
+        "rockets.journal.checksum",
+        "rockets.journal.redis_ledgers",
+        "rockets.journal.redis_link",
+        "rockets.journal.redis_notes",
+        "rockets.journal.redis_pruned",
+        "rockets.journal.redis_store",
+    ),
+    "rockets.journal.redis_policy": ("rockets.journal.base",),
+    "rockets.journal.redis_link": ("rockets.journal.base", "rockets.journal.redis_policy"),
+    "rockets.journal.redis_store": ("rockets.journal.base", "rockets.journal.redis_link"),
+    "rockets.journal.redis_notes": (
+        "rockets.journal.base",
+        "rockets.journal.checksum",
+        "rockets.journal.redis_link",
+        "rockets.journal.redis_store",
+    ),
+    "rockets.journal.redis_ledgers": (
+        "rockets.journal.base",
+        "rockets.journal.checksum",
+        "rockets.journal.redis_link",
+        "rockets.journal.redis_store",
+    ),
+    "rockets.journal.redis_pruned": (
+        "rockets.journal.base",
+        "rockets.journal.checksum",
+        "rockets.journal.redis_ledgers",  # reads names in order, as it does
+        "rockets.journal.redis_link",
+        "rockets.journal.redis_store",
+    ),
     "rockets.journal.sqlite": (
         "rockets.journal.base",
         "rockets.journal.checksum",
@@ -179,6 +210,7 @@ FOREIGN: Mapping[str, tuple[str, ...]] = {
         "rockets.bench.machine",  # says which SQLite it brings
     ),
     "psycopg": ("rockets.journal",),
+    "redis": ("rockets.journal",),
     "rich": ("rockets.cli",),
     "click": ("rockets.cli",),
 }
@@ -694,6 +726,7 @@ def test_every_dependency_is_locked_with_a_hash() -> None:
         "serve": serve,
         "test": test,
         "postgresql": [*serve, *extras["postgresql"]],
+        "redis": [*serve, *extras["redis"]],
     }
 
     for name, required in locks.items():
@@ -703,12 +736,13 @@ def test_every_dependency_is_locked_with_a_hash() -> None:
 
 def test_what_the_tests_run_on_is_what_the_service_runs_on() -> None:
     pin = re.compile(r"(?m)^[\w.-]+==\S+")
-    serve, postgresql, test = (
+    serve, postgresql, redis, test = (
         set(pin.findall((ROOT / "requirements" / name).read_text()))
-        for name in ("serve.txt", "postgresql.txt", "test.txt")
+        for name in ("serve.txt", "postgresql.txt", "redis.txt", "test.txt")
     )
 
     assert serve <= postgresql <= test
+    assert serve <= redis <= test
 
 
 def test_every_dependency_and_every_lint_exception_has_a_reason() -> None:

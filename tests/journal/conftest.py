@@ -9,6 +9,7 @@ import pytest
 from rockets.journal import SqliteJournal
 from tests.journal.disks import FaultyVfs
 from tests.journal.postgresql_server import PostgresqlServer, find_binaries
+from tests.journal.redis_server import SERVER, RedisServer
 
 
 @pytest.fixture
@@ -43,4 +44,13 @@ def postgresql() -> Iterator[PostgresqlServer]:
     if binaries is None:
         pytest.skip("no PostgreSQL here: neither the development dependency nor the system has it")
     with closing(PostgresqlServer(binaries)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """A server for all tests; each has a prefix of its own on it."""
+    if SERVER is None:
+        pytest.skip("no redis-server here: make test-tools")
+    with closing(RedisServer()) as server:
         yield server

@@ -70,11 +70,11 @@ class Proxy:
     def _do(self, what: Callable[[], None]) -> None:
         done = Event()
 
-        def do() -> None:
+        def ask() -> None:
             what()
             done.set()
 
-        self._asked.put(do)
+        self._asked.put(ask)
         self._wake.send(b".")
         done.wait()
 

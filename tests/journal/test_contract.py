@@ -31,8 +31,10 @@ from rockets.journal import (
     hold_file,
     open_journal,
 )
+from rockets.journal.redis_streams import RedisJournal
 from tests.journal.postgresql_server import PostgresqlServer
 from tests.journal.prunings import BASE
+from tests.journal.redis_server import RedisServer
 
 NUMBER_MAX = 2**53 - 1
 START = Position(0)
@@ -73,10 +75,10 @@ def said(notes: Sequence[StoredNote]) -> list[Note]:
     return [Note(n.kind, n.stream, n.number, n.key, n.body, n.noted_at) for n in notes]
 
 
-@pytest.fixture(params=[*OPENERS, "postgresql"], scope="session")
+@pytest.fixture(params=[*OPENERS, "postgresql", "redis"], scope="session")
 def opener(request: pytest.FixtureRequest) -> Opener:
-    if request.param == "postgresql":
-        server: PostgresqlServer = request.getfixturevalue("postgresql")
+    if request.param not in OPENERS:
+        server: PostgresqlServer | RedisServer = request.getfixturevalue(request.param)
         return server.emptied
     return OPENERS[request.param]
 
@@ -841,5 +843,6 @@ def test_the_figures_fit_what_there_is(journal: Journal) -> None:
     figures = journal.statistics()
 
     on_disk = isinstance(journal, SqliteJournal)
-    assert (figures.database_bytes > 0) == (not isinstance(journal, MemoryJournal))
+    has_size = not isinstance(journal, MemoryJournal | RedisJournal)
+    assert (figures.database_bytes > 0) == has_size
     assert (figures.wal_bytes > 0) == (figures.free_bytes > 0) == (figures.wal_pages > 0) == on_disk

@@ -7,11 +7,16 @@
 - `sqlite_notes`: the notes in that file.
 - `sqlite_ledgers`: the ledgers and rounds in that file.
 - `sqlite_pruned`: how records leave that file.
+- `redis_streams`: the journal in a Redis server, for several instances.
+- `redis_policy`: which servers will do for it.
+- `redis_link`: a connection to one that is made anew when it is lost.
+- `redis_store`: what is known of the store, and how scripts run on it.
+- `redis_notes`, `redis_ledgers`, `redis_pruned`: what is beside the records there.
+- `checksum`: how damage is found.
 - `space`: the reserve of free space.
 - `space_watch`: what the files take and how much is free, of a moment ago.
 - `backup`: copies that file while it is in use.
 - `sqlite_file`: how that file is locked, checked and set up.
-- `checksum`: how both tell that something has changed.
 - `postgresql`: the journal in a PostgreSQL database, which several instances share.
 - `postgresql_link`: connections that are made anew when they are lost.
 - `postgresql_store`: the tables in that database, and what a connection must find.
@@ -106,6 +111,7 @@ __all__ = [
     "inline",
     "open_journal",
     "open_postgresql",
+    "open_redis",
     "open_thread",
     "open_writer",
 ]
@@ -137,6 +143,7 @@ def open_postgresql(
     *,
     durability: Literal["full", "normal"] = "full",
     jitter: Callable[[], float],
+    note_limits: NoteLimits = NOTE_LIMITS,
 ) -> SharedJournal:
     """Open the journal in a PostgreSQL database, as libpq's `url` names it; its tables are made.
 
@@ -148,6 +155,28 @@ def open_postgresql(
         from .postgresql import PostgresqlJournal
     except ImportError as error:
         raise JournalRefused(
-            f"a PostgreSQL journal needs psycopg, as in rockets[postgresql]: {error}"
+            f"a journal in PostgreSQL needs psycopg: pip install 'rockets[postgresql]' ({error})"
         ) from error
-    return PostgresqlJournal(url, durability=durability, jitter=jitter)
+    return PostgresqlJournal(url, durability=durability, jitter=jitter, note_limits=note_limits)
+
+
+def open_redis(
+    url: str,
+    *,
+    durability: Literal["full", "normal"] = "full",
+    note_limits: NoteLimits = NOTE_LIMITS,
+) -> SharedJournal:
+    """Open a journal in a Redis server, which it may share with other instances.
+
+    `url` is `redis://[user:password@]host[:port][/db]`, with `rediss` for TLS, or `unix://path`;
+    its parameter `prefix` names one of several stores on a server.
+    Raises `JournalRefused` with one line that says what is in the way.
+    """
+    try:
+        # An optional dependency, wanted only here.
+        from .redis_streams import RedisJournal
+    except ImportError as error:
+        raise JournalRefused(
+            f"a journal in Redis needs redis-py: pip install 'rockets[redis]' ({error})"
+        ) from error
+    return RedisJournal(url, durability=durability, note_limits=note_limits)

@@ -1,0 +1,378 @@
+"""The journal in Redis: a stream of records that several instances write to and follow.
+
+The stream `log` has the records in commit order, with ids `position-0`; positions have no gaps but
+pruned records. An entry has a header `h`, which is "checksum received_at number stream", and a body
+`b`. For every stream of records a sorted set `numbers:…` has the positions by number,
+which are exact as scores up to 2^53. `meta` has the store's identity and its head.
+`redis_link` connects, `redis_store` runs the scripts, `redis_policy` says which servers will do;
+`redis_notes`, `redis_ledgers` and `redis_pruned` have what is beside the records.
+
+The invariants: everything an append does is done by one script, which Redis runs alone and writes
+to its file as one transaction; and an answer comes after the sync of all it rests on (see
+`redis_policy`). What Redis promises ends at its one server: replicas get the records later, so a
+failover may lose acknowledged ones. That is then seen, and the journal raises `JournalBehind`.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal
+
+from . import redis_ledgers, redis_notes, redis_pruned
+from .base import (
+    NOTE_LIMITS,
+    Appended,
+    JournalError,
+    JournalFailed,
+    JournalRefused,
+    JournalStatistics,
+    LedgerRecord,
+    Note,
+    NoteId,
+    NoteLimits,
+    NoteTotals,
+    Position,
+    Pruned,
+    Record,
+    Round,
+    StoredLedger,
+    StoredNote,
+    StoredRecord,
+)
+from .checksum import checksum
+from .redis_link import ANSWER_S, CALL_S, CONNECT_S, Interrupted, Link, Script, target_of
+from .redis_store import NUMBERED, SAME_STORE, Store
+
+PAGE = 1_000
+"""Records in one answer, which everybody else waits for: a millisecond where they follow each
+other, 16 where each is looked up."""
+
+FOLLOWER_CONNECT_S = 0.4
+"""An attempt to connect cannot be interrupted."""
+
+# KEYS: those of a write (4), of the notes (6), and then one index for each stream.
+# ARGV: those of a write (6), how many records, notes and streams there are, the limits of notes,
+# the streams, four values for each record and six for each note.
+# A record is new where it is the first of its key here and was stored by this write: by this run,
+# or, told by the positions, by the one before it whose answer was lost.
+APPEND = Script(
+    SAME_STORE,
+    NUMBERED,
+    redis_notes.KEEP,
+    """
+local records, notes, streams = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local before, after, told = head, head, ''
+if again then before, after, told = again[1], again[2], again[3] end
+local function entry_at(position)
+  return redis.call('XRANGE', KEYS[2], position, position)[1] or {position}
+end
+local highest, added = {}, {}
+local function find(stream, number)
+  local index = KEYS[10 + stream]
+  if not highest[stream] then
+    highest[stream] = tonumber(redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')[2] or 0)
+    added[stream] = {}
+  end
+  -- Most numbers rise, and then nothing has to be looked up.
+  if tonumber(number) > highest[stream] then return nil end
+  return redis.call('ZRANGEBYSCORE', index, number, number)[1]
+end
+local at = 12 + streams
+local here, instead = {}, {}
+for i = 1, records do
+  local stream, number = tonumber(ARGV[at]), ARGV[at + 1]
+  local key = ARGV[at] .. ':' .. number
+  local position = here[key]
+  local is_first = not position
+  if is_first then
+    position = find(stream, number)
+    if not position and not again then
+      after = after + 1
+      position = string.format('%.0f', after)
+      redis.call('XADD', KEYS[2], position .. '-0', 'h', ARGV[at + 2], 'b', ARGV[at + 3])
+      mark = string.sub(ARGV[at + 2], 1, 16)
+      local pairs_of = added[stream]
+      pairs_of[#pairs_of + 1] = number
+      pairs_of[#pairs_of + 1] = position
+    end
+    here[key] = position
+  end
+  local stored = tonumber(position)
+  if stored and not (is_first and stored > before and stored <= after) then
+    instead[#instead + 1] = {i - 1, entry_at(position)}
+  end
+  at = at + 4
+end
+if again then return {head, mark, {before, after, told, instead}} end
+for stream, pairs_of in pairs(added) do
+  for from = 1, #pairs_of, 1000 do
+    redis.call('ZADD', KEYS[10 + stream], unpack(pairs_of, from, math.min(from + 999, #pairs_of)))
+  end
+end
+if after > before then
+  head = after
+  redis.call('HSET', KEYS[1], 'head', string.format('%.0f', head), 'mark', mark)
+end
+local flags, kinds = {}, {}
+for i = 1, notes do
+  flags[i] = keep(5, unpack(ARGV, at, at + 5))
+  kinds[ARGV[at]] = true
+  at = at + 6
+end
+for kind in pairs(kinds) do bound(5, kind, tonumber(ARGV[10]), tonumber(ARGV[11])) end
+told = table.concat(flags)
+-- What changes nothing comes out alike a second time, and needs no memory.
+if after > before or notes > 0 then done({before, after, told}) end
+return {head, mark, {before, after, told, instead}}
+""",
+)
+
+READ = Script(
+    SAME_STORE,
+    """
+local entries = {}
+for i, position in ipairs(
+    redis.call('ZRANGEBYSCORE', KEYS[3], ARGV[4], ARGV[5], 'LIMIT', 0, ARGV[6])) do
+  entries[i] = redis.call('XRANGE', KEYS[2], position, position)[1] or {position}
+end
+return {head, mark, entries}
+""",
+)
+
+
+class RedisJournal:
+    """Keeps records in a Redis server, together with other instances; see the module for how."""
+
+    durability: str
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        durability: Literal["full", "normal"] = "full",
+        note_limits: NoteLimits = NOTE_LIMITS,
+        answer_s: float = ANSWER_S,
+        call_s: float = CALL_S,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """Connect; raises `JournalRefused` with one line saying why not.
+
+        `url` is as `redis_link.target_of` has it. A call waits `answer_s` for one answer and
+        `call_s` in all. `entropy` gives random bytes: for identities and for pauses.
+        """
+        self.durability = durability
+        self._note_limits = note_limits
+        target, prefix = target_of(url, durability)
+        link = partial(Link, target, lambda: entropy(1)[0] / 255, answer_s=answer_s, call_s=call_s)
+        self._writing = link(connect_s=CONNECT_S)
+        self._reading = link(connect_s=CONNECT_S)
+        self._following = link(connect_s=FOLLOWER_CONNECT_S)
+        self._store = Store(target.name, prefix, entropy)
+        self._writing.open()
+        try:
+            self._store.open(self._writing)
+        except JournalError as error:
+            self._writing.close()
+            raise JournalRefused(str(error)) from error
+
+    def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
+        """Store what is new by one script."""
+        streams: dict[str, int] = {}
+        values: list[object] = []
+        for each in records:
+            place = streams.setdefault(each.stream, len(streams) + 1)
+            values += place, each.number, _header(each), each.body
+        limits = self._note_limits
+        sizes = len(records), len(notes), len(streams), limits.count_max, limits.bytes_max
+        before, head, told, instead = self._store.write(
+            self._writing,
+            APPEND,
+            [*redis_notes.keys(self._store), *map(self._index, streams)],
+            [*sizes, *streams, *values, *redis_notes.arguments(notes)],
+        )
+        stored = {index: self._verified(entry) for index, entry in instead}
+        for index, found in stored.items():
+            self._check_index(found, records[index].stream, records[index].number)
+        new = tuple([index not in stored for index in range(len(records))])
+        notes_new = tuple([flag == ord("1") for flag in told])
+        return Appended(new, stored, notes_new, Position(head), Position(before))
+
+    def read(self, stream: str, first: int, last: int, *, limit: int) -> list[StoredRecord]:
+        """Return records of one stream, numbers `first` to `last` inclusive, rising."""
+        assert limit >= 0, "a limit is never negative"
+        found: list[StoredRecord] = []
+        while len(found) < limit:
+            count = min(PAGE, limit - len(found))
+            page = self._store.read(
+                self._reading, READ, [self._index(stream)], (first, last, count)
+            )
+            for each in map(self._verified, page):
+                self._check_index(each, stream, max(first, min(each.number, last)))
+                found.append(each)
+                first = each.number + 1
+            if len(page) < count:
+                break
+        return found
+
+    def follow(self, after: Position, *, limit: int) -> list[StoredRecord]:
+        """Return the records committed after a position, in commit order."""
+        assert limit >= 0, "a limit is never negative"
+        found: list[StoredRecord] = []
+        while len(found) < limit:
+            count = min(PAGE, limit - len(found))
+            wanted = "XRANGE", self._store.key("log"), after + 1, "+", "COUNT", count
+            page = self._store.read_by(self._reading, wanted)
+            found += map(self._verified, page)
+            if len(page) < count:
+                break
+            after = found[-1].position
+        return found
+
+    def head(self) -> Position:
+        """Ask for the position of the last record, 0 when there is none."""
+        return self._store.head(self._reading)
+
+    def wait_behind(self, position: Position, timeout_s: float) -> bool:
+        """Wait until there is a record behind a position; says whether there is."""
+        link = self._following
+        try:
+            if self._store.head(link) > position:
+                return True
+            block_ms = int(timeout_s * 1_000)
+            if block_ms < 1:
+                return False
+            log = self._store.key("log")
+            command = "XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", log, position
+            return link.block(command, timeout_s) is not None
+        except Interrupted:
+            return False
+        finally:
+            link.interrupted.clear()
+
+    def interrupt(self) -> None:
+        """Make a running `wait_behind`, or else the next, return; from any thread."""
+        self._following.interrupted.set()
+
+    def claim_round(self) -> bool:
+        """Claim the round; the claim ends by itself a minute after its last use."""
+        return redis_ledgers.claim(self._store, self._writing)
+
+    def release_round(self) -> None:
+        """Give the claim up, if there is one."""
+        redis_ledgers.release(self._store, self._writing)
+
+    def read_notes(
+        self, kind: str, *, stream: str | None, limit: int, before: NoteId | None = None
+    ) -> list[StoredNote]:
+        """Return notes of one kind, highest id first, of one stream or of all."""
+        assert limit >= 0, "a limit is never negative"
+        return redis_notes.read(self._store, self._reading, kind, stream, before, limit)
+
+    def note(self, note_id: NoteId) -> StoredNote | None:
+        """Return one note, None when there is none with this id."""
+        return redis_notes.one(self._store, self._reading, note_id)
+
+    def count_notes(self, kind: str) -> dict[str, int]:
+        """Return how many notes of one kind each stream has."""
+        return redis_notes.count_by_stream(self._store, self._reading, kind)
+
+    def note_totals(self, kind: str) -> NoteTotals:
+        """Return how many notes of one kind are kept, and how many were dropped so far."""
+        return redis_notes.totals(self._store, self._reading, kind)
+
+    def remove_note(self, note_id: NoteId) -> bool:
+        """Remove a note; says whether it was there."""
+        return redis_notes.remove(self._store, self._writing, note_id)
+
+    def keep_ledgers(self, ledgers: Sequence[LedgerRecord]) -> None:
+        """Keep these in place of what their streams had, by one script."""
+        redis_ledgers.keep(self._store, self._writing, ledgers)
+
+    def end_round(self, round: Round) -> None:
+        """Store a round that is complete; it and the one before it are kept."""
+        redis_ledgers.end_round(self._store, self._writing, round)
+
+    def rounds(self) -> list[Round]:
+        """Return the two newest rounds, newest first; a damaged one is left out."""
+        return redis_ledgers.rounds(self._store, self._reading)
+
+    def ledgers(self, after: str, *, limit: int) -> list[StoredLedger]:
+        """Return the ledgers of the streams behind a name, in the order of names."""
+        assert limit >= 0, "a limit is never negative"
+        return redis_ledgers.read(self._store, self._reading, after, limit)
+
+    def drop_ledgers(self) -> None:
+        """Remove all ledgers and rounds, by one script."""
+        redis_ledgers.drop(self._store, self._writing)
+
+    def prune(self, prunings: Sequence[Pruned], *, limit: int) -> int:
+        """Remove records of some streams, lowest first, by one script; returns how many."""
+        assert limit >= 0, "a limit is never negative"
+        return redis_pruned.prune(self._store, self._writing, prunings, limit)
+
+    def pruned(self, after: str, *, limit: int) -> list[Pruned]:
+        """Return what was pruned of the streams behind a name, in the order of names."""
+        assert limit >= 0, "a limit is never negative"
+        return redis_pruned.read(self._store, self._reading, after, limit)
+
+    def pruned_of(self, stream: str) -> Pruned | None:
+        """Return what was pruned of one stream, None where nothing was."""
+        return redis_pruned.one(self._store, self._reading, stream)
+
+    def statistics(self) -> JournalStatistics:
+        """Return zeros: the files are the server's, and asking for them could fail."""
+        return JournalStatistics(0, 0, 0, 0, 0)
+
+    @property
+    def maintenance_due(self) -> bool:
+        """Say no: the server tidies up itself."""
+        return False
+
+    def prepare_maintenance(self) -> None:
+        """Do nothing, as `maintain`."""
+
+    def maintain(self) -> None:
+        """Do nothing: the server tidies up itself."""
+
+    def close(self) -> None:
+        """Give the claim up and let the connections go; nothing may be reading any more."""
+        with suppress(JournalError):  # it ends by itself, only later
+            self.release_round()
+        self._store.close()
+        for link in (self._writing, self._reading, self._following):
+            link.close()
+
+    def _index(self, stream: str) -> bytes:
+        return self._store.key(f"numbers:{stream}")
+
+    def _check_index(self, found: StoredRecord, stream: str, number: int) -> None:
+        if (found.stream, found.number) != (stream, number):
+            words = f"the index of {stream} points at records of others"
+            raise self._store.fail(JournalFailed(words))
+
+    def _verified(self, entry: Any) -> StoredRecord:
+        """Read an entry of the stream; where there is none, a script gives its position alone."""
+        position = entry[0].partition(b"-")[0].decode()
+        if len(entry) == 1:
+            words = f"an index points at record {position}, which is not there"
+            raise self._store.fail(JournalFailed(words))
+        try:
+            _, header, _, body = entry[1]
+            mark, received_at, number, stream = header.split(b" ", 3)
+            found = StoredRecord(
+                Position(int(position)), stream.decode(), int(number), body, int(received_at)
+            )
+            is_whole = checksum(found.stream, found.number, body).hex().encode() == mark
+        except (TypeError, ValueError):
+            is_whole = False
+        if not is_whole:
+            words = f"record {position} does not match its checksum"
+            raise self._store.fail(JournalFailed(words))
+        return found
+
+
+def _header(record: Record) -> bytes:
+    """Write what stands before a body: as text, so that other programs can read the stream too."""
+    mark = checksum(record.stream, record.number, record.body).hex()
+    return f"{mark} {record.received_at} {record.number} {record.stream}".encode()
