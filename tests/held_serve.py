@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rockets import server
+from rockets import storage
 from rockets.cli import main
 from rockets.journal import Appended, MemoryJournal, Note, Record
 
@@ -26,5 +26,5 @@ class _Held(MemoryJournal):
 
 
 if __name__ == "__main__":
-    server.open_journal = lambda *_, **__: _Held()  # type: ignore[attr-defined]  # not its own
+    storage.open_journal = lambda *_, **__: _Held()  # type: ignore[attr-defined]  # not its own
     main()

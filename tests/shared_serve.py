@@ -6,7 +6,7 @@
 import os
 from typing import Any
 
-from rockets import server
+from rockets import storage
 from rockets.cli import main
 from rockets.journal import SharedSqliteJournal
 
@@ -16,5 +16,5 @@ def _join(path: str | os.PathLike[str], **options: Any) -> SharedSqliteJournal:
 
 
 if __name__ == "__main__":
-    vars(server)["open_journal"] = _join
+    vars(storage)["open_journal"] = _join
     main()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rockets.server import EXIT_REFUSED
 from rockets.settings import FIELDS, PREFIX, Settings
+from rockets.stopping import EXIT_REFUSED
 
 SYSTEMD = Path(__file__).parent.parent / "deploy" / "systemd"
 PROGRAM = "/opt/rockets/bin/rockets"

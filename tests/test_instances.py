@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from rockets.journal import hold_file
-from rockets.server import EXIT_BEHIND, EXIT_REFUSED
+from rockets.stopping import EXIT_BEHIND, EXIT_REFUSED
 from tests.helpers import ServerProcess, body, both_lanes, connected, get, post, serving
 
 pytestmark = pytest.mark.slow

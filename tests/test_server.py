@@ -17,7 +17,7 @@ import h2.connection
 import pytest
 import trio
 
-from rockets import server as server_module
+from rockets import stopping
 from rockets.web.problems import PROBLEMS
 from tests.helpers import Client, ServerProcess, body, both_lanes, connected, get, post, serving
 
@@ -246,14 +246,14 @@ async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path, lane: st
         await idle.wait_closed()  # the first one has arrived
         started = trio.current_time()
 
-        assert await server.stop() == server_module.EXIT_FORCED
+        assert await server.stop() == stopping.EXIT_FORCED
         assert trio.current_time() - started < 1
 
 
 # A journal for the process to run on: some messages find its disk broken or hanging.
 BAD_DISK = """
 import sys, threading
-from rockets import server
+from rockets import storage
 from rockets.cli import main
 from rockets.journal import JournalFailed, MemoryJournal
 
@@ -275,7 +275,7 @@ class BadDisk(MemoryJournal):
         if self.hangs:
             threading.Event().wait()
 
-server.open_journal = lambda *args, **options: BadDisk()
+storage.open_journal = lambda *args, **options: BadDisk()
 main(["serve", *sys.argv[1:]])
 """
 
@@ -297,7 +297,7 @@ async def test_a_failed_journal_ends_the_process_within_a_second_whatever_client
             reply = await client.ask(post(body("fail", 1)))
 
             assert (reply.status, reply.headers["retry-after"]) == (503, "1")
-            assert await server.wait() == server_module.EXIT_FAILED
+            assert await server.wait() == stopping.EXIT_FAILED
             assert trio.current_time() - started < 2  # one second, on a busy machine
         [line] = server.events("journal_failed")
         assert "the disk is gone" in str(line["reason"])
@@ -320,7 +320,7 @@ async def test_a_hanging_disk_cannot_hold_the_process_longer_than_the_grace_peri
         await idle.wait_closed()
         started = trio.current_time()
 
-        assert await server.wait() == server_module.EXIT_FORCED
+        assert await server.wait() == stopping.EXIT_FORCED
         assert trio.current_time() - started < 2
         assert len(server.events("stop_forced")) == 1
 

@@ -62,7 +62,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "role": get_args(Role),
 }
 TRUTHS = {"fresh": False, "fast_lane": True}  # with their defaults
-OTHERS = {"host", "database", *TRUTHS}
+OTHERS = {"host", "database", "journal", *TRUTHS}
 
 
 def problems(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from rockets.server import EXIT_FAILED
+from rockets.stopping import EXIT_FAILED
 from tests.helpers import body, both_lanes, connected, get, post, serving
 
 FAULTY_SERVE = str(Path(__file__).with_name("faulty_serve.py"))

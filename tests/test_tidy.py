@@ -171,16 +171,26 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     # They put together what `server` runs.
     "rockets.health": ("rockets.actors", "rockets.journal", "rockets.settings", "rockets.web"),
     "rockets.limits": ("rockets.actors", "rockets.settings", "rockets.web"),
+    "rockets.stopping": ("rockets.journal",),
+    "rockets.storage": ("rockets.journal", "rockets.settings"),
+    "rockets.instance": (
+        "rockets.actors",
+        "rockets.journal",
+        "rockets.limits",
+        "rockets.settings",
+        "rockets.stopping",
+    ),
     "rockets.server": (
         "rockets.actors",
-        "rockets.domain",
         "rockets.health",
+        "rockets.instance",
         "rockets.journal",
         "rockets.lending",
         "rockets.limits",
         "rockets.listening",
         "rockets.settings",
-        "rockets.telemetry",
+        "rockets.stopping",
+        "rockets.storage",
         "rockets.web",
     ),
     "rockets.workers": ("rockets.server", "rockets.settings", "rockets.telemetry"),
@@ -239,6 +249,7 @@ IMPURE = frozenset({
 # Every task has a parent one can point at: these files own one.
 SPAWN_SITES = (
     "src/rockets/server.py",  # the process: listeners, sweeps, signals
+    "src/rockets/stopping.py",  # the one task that waits for the journal's failure
     "src/rockets/web/front.py",  # the tasks of connections that something slow is done with
     "src/rockets/actors/fleet.py",  # one task per active rocket
     "src/rockets/actors/squads.py",  # one task for the rockets of a batch that nobody owns

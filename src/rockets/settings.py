@@ -18,6 +18,16 @@ PREFIX = "ROCKETS_"
 Durability = Literal["full", "normal", "memory"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Role = Literal["all", "ingest", "query"]
+JournalKind = Literal["memory", "sqlite", "postgresql", "redis"]
+
+KINDS: Mapping[str, JournalKind] = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql",
+    "postgres": "postgresql",
+    "redis": "redis",
+    "rediss": "redis",
+    "unix": "redis",
+}
 
 
 class SettingsInvalid(Exception):
@@ -38,6 +48,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     database: Annotated[
         str, Meta(min_length=1, description="File of the journal; made where it does not exist.")
     ] = "rockets.db"
+    # What follows the scheme is for the driver to judge. It may have a password: never show it.
+    journal: Annotated[
+        str,
+        Meta(
+            pattern=r"^(sqlite|(postgres(ql)?|rediss?|unix)://.*)$",
+            description="sqlite: the file of --database; or the server that instances share, "
+            "postgresql://... or redis://...",
+        ),
+    ] = "sqlite"
     fresh: Annotated[
         bool, Meta(description="Move an old database aside and start with an empty one.")
     ] = False
@@ -204,6 +223,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         float, Meta(gt=0, le=3600, description="Longest time for a clean stop, in seconds.")
     ] = 10.0
 
+    @property
+    def journal_kind(self) -> JournalKind:
+        """Which kind of journal it is, without its address."""
+        if self.durability == "memory":
+            return "memory"
+        return KINDS[self.journal.partition("://")[0]]
+
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
 
@@ -228,11 +254,28 @@ def read_settings(
         try:
             values[name] = msgspec.convert(given.value, FIELDS[name].type, strict=given.typed)
         except msgspec.ValidationError as error:
-            shown = str(given.value)[:100]
-            problems.append(f"{given.source}: {name} = {shown!r} is wrong: {error}")
+            problems.append(f"{given.source}: {_wrong(name, given.value, error)}")
     if problems:
         raise SettingsInvalid(problems)
-    return Settings(**values)
+    settings = Settings(**values)
+    _refuse_together(settings)
+    return settings
+
+
+def _wrong(name: str, value: Any, error: msgspec.ValidationError) -> str:
+    if name == "journal":
+        return "journal is neither sqlite nor postgresql://... nor redis://..."
+    return f"{name} = {str(value)[:100]!r} is wrong: {error}"
+
+
+def _refuse_together(settings: Settings) -> None:
+    """Refuse what each alone would be right."""
+    if settings.journal == "sqlite":
+        return
+    if settings.durability == "memory":
+        raise SettingsInvalid(["durability memory is not for a journal on a server"])
+    if settings.fresh:
+        raise SettingsInvalid(["fresh is for a journal in a file, not for one on a server"])
 
 
 class _Given(msgspec.Struct, frozen=True):

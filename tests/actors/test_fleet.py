@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rockets.actors import rocket_actor
-from rockets.actors.fleet import CRASHES_MAX, Fleet, FleetLimits, FleetUnavailable
+from rockets.actors.crashes import CRASHES_MAX
+from rockets.actors.fleet import Fleet, FleetLimits, FleetUnavailable
 from rockets.actors.part import Reply
 from rockets.actors.rocket_actor import RocketActor
 from rockets.domain.ledger import Ledger, Outcome

@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rockets.actors import replica as replica_module
-from rockets.actors.fleet import CRASHES_MAX, FleetLimits, FleetUnavailable
+from rockets.actors.crashes import CRASHES_MAX
+from rockets.actors.fleet import FleetLimits, FleetUnavailable
 from rockets.actors.followed import Followed
 from rockets.actors.part import AwaitedPart
 from rockets.actors.replica import ReplicaUnavailable

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from rockets.actors import squad, squads
-from rockets.actors.fleet import CRASH_WINDOW_S, CRASHES_MAX, Fleet, FleetLimits, FleetUnavailable
+from rockets.actors.crashes import CRASH_WINDOW_S, CRASHES_MAX
+from rockets.actors.fleet import Fleet, FleetLimits, FleetUnavailable
 from rockets.actors.part import AwaitedPart, Reply
 from rockets.actors.read_model import ReadModel
 from rockets.domain.ledger import Ledger, Outcome

@@ -219,11 +219,6 @@ def test_a_wrong_url_is_refused_before_anything_is_asked(url: str, words: str) -
         target_of(url, "full")
 
 
-def test_memory_is_not_for_a_server() -> None:
-    with pytest.raises(JournalRefused, match="memory"):
-        open_redis("redis://localhost", durability="memory")
-
-
 def set_schema(redis: RedisServer, path: Path) -> None:
     redis.ask("HSET", redis.key(path, "meta"), "schema", int(SCHEMA) + 1)
 

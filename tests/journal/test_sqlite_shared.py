@@ -146,7 +146,7 @@ def test_one_at_a_time_claims_a_round(join: Join) -> None:
 
     assert one.claim_round()
     assert not two.claim_round()
-    one.end_round(Round(START, "1"))
+    one.end_round(Round(START, "1", 0))
     assert two.claim_round()
     assert not one.claim_round()
     two.release_round()

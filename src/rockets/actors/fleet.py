@@ -9,7 +9,7 @@ the registry in one stretch without a checkpoint, so one of the two comes first:
 left in the mailbox of an actor that has gone.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -18,6 +18,7 @@ import msgspec
 import structlog
 import trio
 
+from rockets.actors.crashes import Crashes
 from rockets.actors.followed import Followed, FollowedPart
 from rockets.actors.part import ActorUnavailable, AwaitedPart, Batch, BatchPart, Part, Reply
 from rockets.actors.read_model import ReadModel
@@ -28,7 +29,7 @@ from rockets.actors.squads import Squads
 from rockets.actors.waiting import FleetUnavailable as FleetUnavailable
 from rockets.actors.waiting import Waiting
 from rockets.domain.messages import Channel, Message
-from rockets.journal.base import JournalError, JournalRefused, JournalUnreachable
+from rockets.journal.base import JournalError, JournalUnreachable
 from rockets.journal.writer import JournalWriter
 
 log = structlog.get_logger()
@@ -38,11 +39,6 @@ T = TypeVar("T")
 # A batch has so many rockets at work at once; the next ones follow when these have answered, so
 # that one batch never needs all the actors there may be.
 ROCKETS_AT_ONCE = 1_000
-
-# A rocket whose actor crashed this often in a minute is left alone until the minute is over.
-CRASHES_MAX = 5
-CRASH_WINDOW_S = 60.0
-
 
 _open_mailbox = trio.open_memory_channel[Part]  # naming the type each time costs 3 µs
 
@@ -119,7 +115,7 @@ class Fleet:
             mailbox_max=limits.mailbox_max,
             crashed=self._squad_crashed,
         )
-        self._crashes: dict[Channel, deque[float]] = {}
+        self._crashes = Crashes()
         self._restarts = 0
         self._closed = False
 
@@ -252,7 +248,8 @@ class Fleet:
             squad = self._squads.mailbox(channel)
             if squad is not None:
                 return squad
-            self._refuse_crashing(channel)
+            if self._crashes.are_too_many(channel):
+                raise FleetUnavailable("the rocket's actor crashed too often in the last minute")
             entry = self._start(channel) if self._has_room() else self._adopt(channel)
         entry.last_used = trio.current_time()
         self._entries.move_to_end(channel)
@@ -303,12 +300,10 @@ class Fleet:
                 self._forget(entry, lambda: JournalUnreachable(reason))
             except Exception as error:
                 log.exception("actor_crashed", channel=entry.actor.ledger.channel)
-                self._crashed(entry, f"the rocket's actor crashed: {type(error).__name__}")
-
-    def _crashed(self, entry: _Entry, reason: str) -> None:
-        self._restarts += 1
-        self._note_crash(entry.actor.ledger.channel)
-        self._forget(entry, lambda: ActorUnavailable(reason))
+                self._restarts += 1
+                self._note_crash(entry.actor.ledger.channel)
+                reason = f"the rocket's actor crashed: {type(error).__name__}"
+                self._forget(entry, lambda: ActorUnavailable(reason))
 
     def _forget(self, entry: _Entry, error: Callable[[], Exception]) -> None:
         """Forget the actor and fail its senders; its next message restores the rocket."""
@@ -327,16 +322,7 @@ class Fleet:
 
     def _note_crash(self, channel: Channel) -> None:
         self.read_model.doubtful.add(channel)
-        self._crashes.setdefault(channel, deque(maxlen=CRASHES_MAX)).append(trio.current_time())
-
-    def _refuse_crashing(self, channel: Channel) -> None:
-        crashes = self._crashes.get(channel)
-        if crashes is None:
-            return
-        if trio.current_time() - crashes[-1] > CRASH_WINDOW_S:
-            del self._crashes[channel]
-        elif len(crashes) == CRASHES_MAX and crashes[-1] - crashes[0] <= CRASH_WINDOW_S:
-            raise FleetUnavailable("the rocket's actor crashed too often in the last minute")
+        self._crashes.note(channel)
 
     def _passivate(self, channel: Channel, entry: _Entry) -> None:
         """End a quiet actor: its ledger stays in the read model. No checkpoint, see the module."""
@@ -367,10 +353,7 @@ class Fleet:
 
     async def recover(self) -> None:
         """Bring the read model to what the journal holds; before the first message."""
-        try:
-            recovered = await recover(self._journal, self.read_model)
-        except JournalUnreachable as error:
-            raise JournalRefused(str(error)) from error
+        recovered = await recover(self._journal, self.read_model)
         self._budget.change(recovered.gaps)
         log.info(
             "ledgers_recovered",

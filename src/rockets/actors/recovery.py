@@ -22,6 +22,7 @@ from rockets.domain.messages import Channel
 from rockets.journal.base import (
     JournalFailed,
     JournalRefused,
+    JournalUnreachable,
     LedgersDamaged,
     Position,
     Round,
@@ -50,11 +51,11 @@ class Recovered(msgspec.Struct, frozen=True):
 async def recover(journal: JournalWriter, read_model: ReadModel) -> Recovered:
     """Bring an empty read model to what the journal holds; JournalError where it cannot.
 
-    Of these JournalRefused says that the journal is damaged or cannot be used.
+    Of these JournalRefused says that the journal is damaged, cannot be used or not be reached.
     """
     try:
         return await _recover(journal, read_model)
-    except JournalFailed as error:
+    except (JournalFailed, JournalUnreachable) as error:
         raise JournalRefused(str(error)) from error
 
 

@@ -24,7 +24,8 @@ import structlog
 import trio
 
 from rockets.actors.applied import Applied
-from rockets.actors.fleet import CRASHES_MAX, Fleet, FleetUnavailable
+from rockets.actors.crashes import CRASHES_MAX
+from rockets.actors.fleet import Fleet, FleetUnavailable
 from rockets.actors.followed import Followed, FollowedPart
 from rockets.actors.part import ActorUnavailable
 from rockets.domain.messages import Channel

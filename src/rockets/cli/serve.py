@@ -14,9 +14,9 @@ import structlog
 import trio
 
 from rockets.journal.base import JournalRefused
-from rockets.server import EXIT_REFUSED, ServeRefused
 from rockets.server import serve as run_server
 from rockets.settings import FIELDS, Settings, SettingsInvalid, read_settings
+from rockets.stopping import EXIT_REFUSED, ServeRefused
 from rockets.telemetry import set_up_logs
 
 log = structlog.get_logger()

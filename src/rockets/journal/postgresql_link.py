@@ -112,9 +112,12 @@ class Target(NamedTuple):
         """Read an address; what it says itself counts before our timeouts."""
         try:
             given = conninfo_to_dict(url)
-        except psycopg.ProgrammingError as error:
-            reason = one_line(error)
-            raise JournalRefused(f"no address of a PostgreSQL database: {reason}") from error
+        except psycopg.ProgrammingError:
+            # The reason may quote the address, password and all.
+            raise JournalRefused(
+                "no address of a PostgreSQL database: it has a part or parameter that is not known;"
+                " in a password : / ? # @ are written as %3A and so on"
+            ) from None
         ours: dict[str, Any] = {
             "application_name": "rockets",
             "connect_timeout": CONNECT_S,

@@ -135,7 +135,7 @@ def rounds(store: Store, link: Link) -> list[Round]:
         rows = msgspec.msgpack.decode(packed, type=list[tuple[int, str, int, bytes]])
     except msgspec.MsgspecError:
         return []
-    found = [(Round(Position(began), *values), mark) for began, *values, mark in rows]
+    found = [(Round(Position(began), rules, ledgers), mark) for began, rules, ledgers, mark in rows]
     return [each for each, mark in found if _mark(each) == mark]
 
 

@@ -236,8 +236,11 @@ def target_of(url: str, durability: str) -> tuple[Target, str]:
         name = f"{place.scheme}://{place.hostname or ''}{place.path}"
         if place.port:
             name = f"{place.scheme}://{place.hostname}:{place.port}{place.path}"
-    except ValueError as error:
-        raise JournalRefused(f"not a URL of a Redis server: {error}") from error
+    except ValueError:
+        # The reason may quote what stands where a port is expected, such as half a password.
+        raise JournalRefused(
+            "not a URL of a Redis server; in a password : / ? # @ are written as %3A and so on"
+        ) from None
     prefix = parameters.pop("prefix", "rockets")
     policy = parameters.pop("policy", "checked")
     connection = parameters.pop("connection_class", Connection)

@@ -254,9 +254,8 @@ class JournalWriter:
             # From maintenance this concerns nobody: the batch is answered and safe in the WAL.
             self._answer_all(error)
         except Exception as error:
-            # Not only JournalFailed: whatever else came out of a commit, its outcome is unknown.
-            # It stays here, because an exception out of this task would cancel every waiter
-            # before anybody could tell it why.
+            # Whatever else came out of a commit, its outcome is unknown. It stays here, because an
+            # exception out of this task would cancel every waiter before it could be told why.
             self._answer_all(self._fail(error))
 
     async def _maintain(self) -> None:
@@ -270,9 +269,8 @@ class JournalWriter:
 
     async def _prepare(self) -> None:
         try:
-            await self._read(self._journal.prepare_maintenance)
-        except PASSING:
-            pass  # The rest will be as long as the whole.
+            with suppress(*PASSING):  # then the rest will be as long as the whole
+                await self._read(self._journal.prepare_maintenance)
         except Exception as error:
             self._fail(error)
         self._preparing, self._prepared = False, True

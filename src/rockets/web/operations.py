@@ -13,6 +13,8 @@ HealthStatus = Literal["ok", "degraded", "stopping"]
 class Health(msgspec.Struct, frozen=True):
     """How the service is; `checks` says `ok` or what is wrong, by name.
 
+    `survives` says what a message that was answered survives.
+
     `counts` has the bytes of the journal as they were at most a few seconds ago, and leaves them
     out where they are not known.
     """
@@ -24,6 +26,7 @@ class Health(msgspec.Struct, frozen=True):
     since: str
     checks: Mapping[str, str]
     counts: Mapping[str, int]
+    survives: str = ""
 
     @property
     def http_status(self) -> int:

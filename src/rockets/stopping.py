@@ -1,0 +1,96 @@
+"""When and why the process ends, and with which exit code."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+
+from rockets.journal import JournalBehind, JournalWriter
+
+log = structlog.get_logger()
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_REFUSED = 2
+EXIT_FORCED = 3
+EXIT_BEHIND = 4
+
+# After the journal failed the waiting requests still get their 503; the process must end within
+# a second, whatever the disk does.
+FAILED_ANSWER_S = 0.4
+FAILED_GRACE_S = 0.9
+
+
+class ServeRefused(Exception):
+    """The service cannot start; the text is one line for the operator."""
+
+
+class Stop:
+    """Whether the process stops, and what it ends with."""
+
+    def __init__(self) -> None:
+        self.requested = trio.Event()
+        self.failed = trio.Event()
+        self.code = EXIT_OK
+
+    def request(self) -> None:
+        """Ask for a clean stop."""
+        self.requested.set()
+
+    def fail(self, code: int) -> None:
+        """Stop because something is beyond repair."""
+        self.code = code
+        self.failed.set()
+        self.requested.set()
+
+    async def wait_over(self, *, stopping_s: float, failed_s: float) -> None:
+        """Wait until a stop has lasted so long, or a failure."""
+        await self.requested.wait()
+        with trio.move_on_after(stopping_s):
+            await self.failed.wait()
+            await trio.sleep(failed_s)
+
+
+async def watch_signals(stop: Stop) -> None:
+    """The first signal asks for a clean stop, the second ends the process at once."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            if stop.requested.is_set():
+                os._exit(EXIT_FORCED)
+            stop.request()
+
+
+async def enforce_grace(stop: Stop, grace_s: float) -> None:
+    """End the process when a stop takes too long, whatever it waits for: a disk may hang."""
+    await stop.wait_over(stopping_s=grace_s, failed_s=FAILED_GRACE_S)
+    log.error("stop_forced", grace_s=grace_s)
+    os._exit(stop.code if stop.failed.is_set() else EXIT_FORCED)
+
+
+@asynccontextmanager
+async def watched(writer: JournalWriter, stop: Stop) -> AsyncIterator[None]:
+    """Stop the process when the journal fails, also while the last batches are being committed."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_journal, writer, stop)
+        yield
+        nursery.cancel_scope.cancel()
+    if writer.failure is not None and not stop.failed.is_set():
+        _tell_failure(writer, stop)
+
+
+async def _watch_journal(writer: JournalWriter, stop: Stop) -> None:
+    await writer.wait_failed()
+    _tell_failure(writer, stop)
+
+
+def _tell_failure(writer: JournalWriter, stop: Stop) -> None:
+    reason = str(writer.failure)
+    if isinstance(writer.failure, JournalBehind):
+        log.critical("journal_behind", reason=reason)
+        stop.fail(EXIT_BEHIND)
+    else:
+        log.critical("journal_failed", reason=reason)
+        stop.fail(EXIT_FAILED)
