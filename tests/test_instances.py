@@ -45,7 +45,7 @@ async def test_what_one_has_acknowledged_the_other_shows(tmp_path: Path, lane: s
             assert rocket.json["lastMessageNumber"] == number
         assert (await second.ask(get("/readyz"))).status == 200
         health = (await second.ask(get("/health"))).json
-        assert health["checks"] == {"journal": "ok", "replica": "ok"}
+        assert health["checks"] == {"journal": "ok", "space": "ok", "replica": "ok"}
 
 
 async def test_an_instance_that_is_killed_or_stopped_for_a_while_loses_nothing(

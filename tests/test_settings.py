@@ -170,6 +170,40 @@ def test_a_truth_value_is_one_in_every_source(name: str, default: bool, tmp_path
     assert len(problems(environment={variable: "perhaps"})) == 1
 
 
+@pytest.mark.parametrize(
+    ("journal", "kind"),
+    [
+        ("sqlite", "sqlite"),
+        ("postgresql://host/name", "postgresql"),
+        ("postgres://host", "postgresql"),
+        ("redis://host", "redis"),
+        ("rediss://host", "redis"),
+        ("unix:///run/redis.sock", "redis"),
+    ],
+)
+def test_a_journal_is_named_by_its_scheme(journal: str, kind: str) -> None:
+    assert read_settings({"journal": journal}, {}).journal_kind == kind
+    assert read_settings({}, {}).journal_kind == "sqlite"
+    assert read_settings({"durability": "memory"}, {}).journal_kind == "memory"
+
+
+@pytest.mark.parametrize("wrong", ["", "SQLITE", "sqlite://x", "mysql://me:hidden@host", "hidden"])
+def test_another_journal_is_refused_and_never_shown(wrong: str) -> None:
+    [line] = problems({"journal": wrong})
+
+    assert line == "--journal: journal is neither sqlite nor postgresql://... nor redis://..."
+
+
+@pytest.mark.parametrize("journal", ["postgresql://me:hidden@host", "redis://me:hidden@host"])
+def test_what_is_of_a_file_or_of_memory_is_refused_beside_a_server(journal: str) -> None:
+    [memory] = problems({"journal": journal, "durability": "memory"})
+    [fresh] = problems({"journal": journal, "fresh": True})
+
+    assert memory == "durability memory is not for a journal on a server"
+    assert fresh == "fresh is for a journal in a file, not for one on a server"
+    assert read_settings({"fresh": True, "durability": "memory"}, {}).fresh
+
+
 @pytest.mark.parametrize("name", ["host", "database"])
 def test_a_name_must_not_be_empty(name: str) -> None:
     assert getattr(read_settings({name: "x"}, {}), name) == "x"

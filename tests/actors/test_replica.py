@@ -22,7 +22,7 @@ from rockets.domain.rocket import Rocket, fold
 from rockets.journal.base import JournalBehind, Position
 from rockets.journal.thread import T, inline
 from tests.actors.fleets import Gate, ask
-from tests.actors.instances import Instance, Late, Store, gaps_of, running_instance
+from tests.actors.instances import Instance, Late, Side, Store, gaps_of, running_instance
 from tests.helpers import message
 
 CHANNELS = ("a", "b", "c")
@@ -77,21 +77,30 @@ def passivate(instance: Instance) -> None:
             instance.fleet._passivate(channel, entry)
 
 
+async def send_all(instance: Instance, messages: list[Message]) -> None:
+    """Send messages of any rockets as one batch."""
+    await instance.fleet.ask_all(messages, received_at=1)
+
+
 SENT = st.tuples(st.integers(0, 2), st.sampled_from(CHANNELS), st.integers(1, 6), st.integers(0, 2))
 STEP = st.one_of(SENT, SENT, SENT, st.sampled_from(["turn", "sweep", "read", "quiet"]))
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    steps=st.lists(st.lists(STEP, max_size=6), max_size=12), actors_max=st.sampled_from([1, 2, 99])
+    steps=st.lists(st.lists(STEP, max_size=6), max_size=12),
+    # Where all actors are at work, what is sent to squads is refused in part.
+    bounds=st.sampled_from([(1, False), (2, False), (99, False), (99, True)]),
 )
 async def test_all_instances_show_the_fold_of_what_was_stored(
-    steps: list[list[object]], actors_max: int
+    steps: list[list[object]], bounds: tuple[int, bool]
 ) -> None:
     """Duplicates and conflicts to any instance, in batches and beside each other.
 
-    With few actors rockets change them all the time, and sweeps end them, while they are followed.
+    With few actors rockets change them all the time, and sweeps end them, while they are followed;
+    batches of several rockets go to squads.
     """
+    actors_max, in_squads = bounds
     store, sent = Store(), list[Message]()
     async with AsyncExitStack() as stack:
         limits = FleetLimits(actors_max=actors_max)
@@ -99,6 +108,7 @@ async def test_all_instances_show_the_fold_of_what_was_stored(
             await stack.enter_async_context(running_instance(store, limits=limits))
             for _ in range(3)
         ]
+        senders = await stack.enter_async_context(trio.open_nursery())
         parts: list[AwaitedPart] = []
         for together in steps:
             batches: dict[tuple[int, str], list[Message]] = {}
@@ -115,6 +125,14 @@ async def test_all_instances_show_the_fold_of_what_was_stored(
                     await wait_all_tasks_blocked()
                 else:
                     await instances[0].replica.wait_caught_up()
+            if in_squads:
+                for place, instance in enumerate(instances):
+                    mine = [
+                        each for key, some in batches.items() if key[0] == place for each in some
+                    ]
+                    senders.start_soon(send_all, instance, mine)
+                    sent += mine
+                continue
             for (place, channel), messages in batches.items():
                 part = AwaitedPart(messages, 1)
                 try:
@@ -125,6 +143,7 @@ async def test_all_instances_show_the_fold_of_what_was_stored(
                 sent += messages
         for part in parts:
             await part.wait_replies()
+        await wait_all_tasks_blocked()
 
         expected = folded(store)
         for each in instances:
@@ -170,6 +189,84 @@ async def test_a_batch_is_judged_by_what_another_instance_has_stored_meanwhile()
         assert decode_message(note.body).payload == said("a", 1, 0).payload
         late.open()
         assert await one.rockets() == await two.rockets() == folded(store)
+
+
+async def test_a_squad_is_judged_by_what_another_instance_has_stored_meanwhile() -> None:
+    store, late = Store(), Late()
+    async with running_instance(store, read=late) as one, running_instance(store) as two:
+        late.shut()  # so that it does not learn of it before
+        await ask(two.fleet, said("a", 1, 1))
+        batch = [said("a", 1, 0), said("b", 1, 0), said("a", 1, 1), said("a", 1, 0)]
+
+        replies = await one.fleet.ask_all(batch, received_at=1)
+
+        outcomes = [reply.outcome for reply in replies]
+        assert outcomes == ["conflict", "applied", "duplicate", "conflict"]
+        [note] = store.journal.read_notes("conflict", stream="a", limit=9)
+        assert decode_message(note.body).payload == said("a", 1, 0).payload
+        late.open()
+        assert await one.rockets() == await two.rockets() == folded(store)
+
+
+class CutAfter:
+    """A hop that cuts the store off behind so many calls."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+        self.side: Side | None = None
+
+    async def __call__(self, fn: Callable[..., T], /, *args: object) -> T:
+        done = await inline(fn, *args)
+        self.left -= 1
+        if self.left == 0 and self.side is not None:
+            self.side.cut()
+        return done
+
+
+async def test_a_conflict_of_a_squad_that_cannot_be_noted_is_in_doubt_and_no_other() -> None:
+    store, late, hop = Store(), Late(), CutAfter(1)
+    async with (
+        running_instance(store, read=late, write=hop) as one,
+        running_instance(store) as two,
+    ):
+        hop.side = one.side
+        late.shut()
+        await ask(two.fleet, said("a", 1, 1))
+
+        with pytest.raises(FleetUnavailable, match="no route"):
+            await one.fleet.ask_all([said("a", 1, 0), said("b", 1, 0)], received_at=1)
+
+        model = one.fleet.read_model
+        assert {channel: model.knows(Channel(channel)) for channel in "ab"} == {
+            "a": True,
+            "b": True,
+        }
+        one.side.mend()
+        late.open()
+        replies = await one.fleet.ask_all([said("a", 1, 0), said("b", 1, 0)], received_at=1)
+        assert [reply.outcome for reply in replies] == ["conflict", "duplicate"]
+        assert await one.rockets() == await two.rockets() == folded(store)
+
+
+async def test_a_rocket_in_a_squad_gets_news_in_turn_with_its_messages() -> None:
+    store, gate = Store(), Gate()
+    async with running_instance(store) as one, running_instance(store, write=gate) as two:
+        gate.shut()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_all, two, [said("a", 1, 0), said("b", 1, 0)])
+            await wait_all_tasks_blocked()
+            await ask(one.fleet, said("a", 2, 0))
+            news = await two.fleet.bring(Channel("a"), Followed())
+            await wait_all_tasks_blocked()
+
+            assert news is not None
+            assert not two.fleet.read_model.knows(Channel("a")), "the squad owns it"
+            gate.open()
+
+        await news.wait_brought()
+        assert await one.rockets() == await two.rockets() == folded(store)
+        assert two.fleet.statistics().gaps == gaps_of(two)
+        assert two.fleet.statistics().live_actors == 0
 
 
 async def test_what_was_acknowledged_by_one_is_shown_by_another_at_once() -> None:

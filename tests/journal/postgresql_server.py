@@ -40,6 +40,7 @@ class PostgresqlServer:
         self._folder = Path(mkdtemp(prefix="pg"))
         self._binaries = binaries
         self._schemas: dict[Path, str] = {}
+        self._databases = 0
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -70,6 +71,16 @@ class PostgresqlServer:
     def url(self, port: int | None = None, database: str = "postgres") -> str:
         """Its address by TCP, perhaps through a proxy."""
         return f"postgresql://{USER}@127.0.0.1:{port or self.port}/{database}?sslmode=disable"
+
+    def new_database(self) -> str:
+        """Make a database of its own, for a service, whose schema has one name."""
+        self._databases += 1
+        name = f"service{self._databases}"
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(
+                psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name))
+            )
+        return name
 
     def schema(self, path: Path) -> str:
         """A schema for every path, as others have a file for every path."""
