@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rockets.settings import FIELDS, PREFIX, Settings
-from rockets.stopping import EXIT_REFUSED
+from rockets.stopping import EXIT_BEHIND, EXIT_REFUSED
 
 SYSTEMD = Path(__file__).parent.parent / "deploy" / "systemd"
 PROGRAM = "/opt/rockets/bin/rockets"
@@ -29,7 +29,7 @@ def test_the_units_name_settings_that_exist_and_fit_their_defaults() -> None:
     variable = service["Environment"].partition("=")[0]
     assert variable.removeprefix(PREFIX).lower() in FIELDS
     assert float(service["TimeoutStopSec"]) > defaults.shutdown_grace_s
-    assert int(service["RestartPreventExitStatus"]) == EXIT_REFUSED
+    assert service["RestartPreventExitStatus"] == f"{EXIT_REFUSED} {EXIT_BEHIND}"
     assert int(service["LimitNOFILE"]) > defaults.connections_max
     assert int(sock["Backlog"]) >= defaults.requests_waiting_max
     assert sock["ListenStream"] == f"{defaults.host}:{defaults.port}"

@@ -189,9 +189,12 @@ class Late:
 
     async def __call__(self, fn: Callable[..., T], /, *args: object) -> T:
         try:
-            return await inline(fn, *args)
-        finally:
+            done = await inline(fn, *args)
+        except JournalError:
             await self._open.wait()
+            raise
+        await self._open.wait()
+        return done
 
 
 def gaps_of(instance: Instance) -> int:

@@ -1,11 +1,14 @@
-"""Which database a command is about: without `--database` the one `rockets serve` would take."""
+"""Which database a command is about: without `--database` the one `rockets serve` would take.
+
+A journal on a server is none of these commands' business: its server has commands of its own.
+"""
 
 import os
 from pathlib import Path
 
 import click
 
-from rockets.settings import FIELDS, read_settings
+from rockets.settings import FIELDS, SettingsInvalid, read_settings
 
 database_option = click.option(
     "--database",
@@ -17,4 +20,8 @@ database_option = click.option(
 
 def database_path(flag: str | None) -> Path:
     """Return the path by flag, environment, TOML file or default; raises SettingsInvalid."""
-    return Path(read_settings({"database": flag}, os.environ).database)
+    settings = read_settings({"database": flag}, os.environ)
+    if flag is None and settings.journal != "sqlite":
+        kind = settings.journal_kind
+        raise SettingsInvalid([f"the journal is in {kind}; this is for one in a file (--database)"])
+    return Path(settings.database)
