@@ -1,5 +1,6 @@
 """Two instances as real processes on one server, PostgreSQL or Redis."""
 
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from random import Random, random
 from typing import NamedTuple
 
 import msgspec
+import psycopg
 import pytest
 import trio
 
@@ -278,6 +280,47 @@ async def test_a_server_that_is_gone_for_a_while_is_waited_for_and_one_that_forg
         assert len(one.events("journal_behind")) == 1
 
 
+OPERATIONS = Path(__file__).parent.parent / "docs" / "operations.md"
+
+
+async def run(*arguments: str) -> None:
+    """Run a command of ours that must succeed."""
+    await trio.run_process([sys.executable, "-m", "rockets", *arguments], capture_stdout=True)
+
+
+async def test_messages_move_from_a_file_to_a_server_and_back(store: Store, tmp_path: Path) -> None:
+    wanted = [(channel, view) for channel in CHANNELS for view in ("latest", "settled")]
+    file, back = tmp_path / "messages.ndjson", tmp_path / "back.ndjson"
+    for name in ("from", "over", "to"):
+        (tmp_path / name).mkdir()
+    async with serving(tmp_path / "from") as source, connected(source.port) as client:
+        for channel in CHANNELS:
+            laid_out = body(channel, 1, "RocketLaunched").replace(b", ", b",\r\n")
+            await send(client, [laid_out, *[body(channel, number) for number in NUMBERS[1:]]])
+        known = await shown(source.port, wanted)
+        database = str(tmp_path / "from" / "rockets.db")
+        await run("export", "--database", database, "--output", str(file))
+
+    async with serving(tmp_path / "over", *store.flags) as target:
+        await run("import", str(file), f"{target.url}/messages")
+        assert await shown(target.port, wanted) == known
+
+    if store.address.startswith("postgresql"):
+        back.write_bytes(await trio.to_thread.run_sync(read_as_documented, store.address))
+        async with serving(tmp_path / "to") as target:
+            await run("import", str(back), f"{target.url}/messages")
+            assert await shown(target.port, wanted) == known
+
+
+def read_as_documented(address: str) -> bytes:
+    """Do what the documented command of PostgreSQL's does."""
+    found = re.search(r'"(SELECT translate.*)"', OPERATIONS.read_text(encoding="utf-8"))
+    assert found is not None
+    query = found[1].replace("\\\\", "\\")  # as the shell does
+    with psycopg.connect(address) as connection:
+        return b"".join(f"{line}\n".encode() for (line,) in connection.execute(query.encode()))
+
+
 async def refusal(*flags: str, program: Sequence[str] = ("-m", "rockets")) -> str:
     """Start a service that must refuse; gives what it says."""
     done = await trio.run_process(
@@ -298,8 +341,11 @@ async def refusal(*flags: str, program: Sequence[str] = ("-m", "rockets")) -> st
         ("postgresql://me:hidden@127.0.0.1:1/rockets", "127.0.0.1"),
         ("postgresql://me:hid/den@127.0.0.1:1", "no address of a PostgreSQL database"),
         ("postgresql://me:hid%zzden@127.0.0.1:1", "no address of a PostgreSQL database"),
+        ("postgresql://me:12/hidden@127.0.0.1:1", "no address of a PostgreSQL database"),
         ("redis://me:hidden@127.0.0.1:1", "127.0.0.1"),
         ("redis://me:hid/den@127.0.0.1:1", "not a URL of a Redis server"),
+        ("redis://me:12/hidden@127.0.0.1:1", "not a URL of a Redis server"),
+        ("redis://me:12#hidden@127.0.0.1:1", "not a URL of a Redis server"),
         ("mysql://me:hidden@127.0.0.1:1", "neither sqlite nor postgresql"),
     ],
 )

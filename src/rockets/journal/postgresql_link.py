@@ -113,11 +113,16 @@ class Target(NamedTuple):
         try:
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
-            # The reason may quote the address, password and all.
+            given = {"port": "none"}
+        host, port = given.get("host", "localhost"), str(given.get("port", 5432))
+        name = str(given.get("dbname", ""))
+        if not set(port) <= set("0123456789,") or "@" in name:
+            # What is told of it must not be a password, or the half of one with a / in it; and the
+            # driver's reason may quote all.
             raise JournalRefused(
                 "no address of a PostgreSQL database: it has a part or parameter that is not known;"
                 " in a password : / ? # @ are written as %3A and so on"
-            ) from None
+            )
         ours: dict[str, Any] = {
             "application_name": "rockets",
             "connect_timeout": CONNECT_S,
@@ -127,9 +132,7 @@ class Target(NamedTuple):
             "tcp_user_timeout": round(answer_s * 1000),
             "client_encoding": "utf8",
         }
-        host, port = given.get("host", "localhost"), given.get("port", 5432)
-        place = f"{host}:{port}/{given.get('dbname', '')}"
-        return cls({**ours, **given}, f"PostgreSQL at {place}")
+        return cls({**ours, **given}, f"PostgreSQL at {host}:{port}/{name}")
 
 
 class Link:

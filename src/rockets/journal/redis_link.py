@@ -233,6 +233,8 @@ def target_of(url: str, durability: str) -> tuple[Target, str]:
     try:
         parameters = read(url)
         place = urlsplit(url)
+        if "@" in place.path + place.query + place.fragment:
+            raise ValueError("a password ends too early")
         name = f"{place.scheme}://{place.hostname or ''}{place.path}"
         if place.port:
             name = f"{place.scheme}://{place.hostname}:{place.port}{place.path}"
