@@ -289,6 +289,23 @@ async def test_what_another_instance_has_stored_counts() -> None:
 
     assert outcomes(replies) == ["applied", "conflict", "duplicate"]
     assert [rocket.speed for rocket in rockets if rocket is not None] == [1000, 501, 1000]
+    assert [rocket.anomalies for rocket in rockets if rocket is not None] == [0, 1, 0]
+    [note] = journal.read_notes("conflict", stream=None, limit=9)
+    assert (note.stream, note.body) == ("b", body("b", 2))
+
+
+async def test_a_conflict_with_a_new_message_of_the_batch_is_noted_behind_it_and_counts() -> None:
+    journal = Appends()
+    async with running_fleet(journal) as fleet:
+        sent = [*launches("a", "b"), message("a", 2, by=1), message("a", 2, by=2)]
+        replies = await ask_all(fleet, *sent, message("a", 2, by=1))
+        rockets = [fleet.read_model.rocket(Channel(channel)) for channel in "ab"]
+
+    assert outcomes(replies) == ["applied", "applied", "applied", "conflict", "duplicate"]
+    assert [rocket.anomalies for rocket in rockets if rocket is not None] == [1, 0]
+    assert journal.brought == [[("a", 1), ("a", 2), ("b", 1)], []]
+    [note] = journal.read_notes("conflict", stream=None, limit=9)
+    assert (note.stream, note.body) == ("a", body("a", 2, by=2))
 
 
 @pytest.mark.parametrize("error", [JournalFull, JournalBusy])
