@@ -255,10 +255,11 @@ def stoppable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stoppa
         )
 
 
-async def test_a_server_that_is_gone_for_a_while_is_waited_for_and_one_that_forgot_is_not(
+async def test_a_server_that_is_gone_for_a_while_is_waited_for(
     stoppable: Stoppable, tmp_path: Path
 ) -> None:
-    async with serving(tmp_path, *stoppable.store.flags) as one:
+    soon = "--read-wait-s", "0.5", "--ask-timeout-s", "1"
+    async with serving(tmp_path, *stoppable.store.flags, *soon) as one:
         assert (await asked(one.port, post(body("r", 1)))).status == 204
         await trio.to_thread.run_sync(stoppable.stop)
 
@@ -274,7 +275,14 @@ async def test_a_server_that_is_gone_for_a_while_is_waited_for_and_one_that_forg
         assert (await answered(one.port, post(body("r", 2)))).status == 204
         found = await answered(one.port, get("/rockets/r"))
         assert found.json["lastMessageNumber"] == 2
+        assert await one.stop() == 0
 
+
+async def test_a_server_that_has_lost_something_ends_the_instance(
+    stoppable: Stoppable, tmp_path: Path
+) -> None:
+    async with serving(tmp_path, *stoppable.store.flags) as one:
+        assert (await asked(one.port, post(body("r", 1)))).status == 204
         await trio.to_thread.run_sync(stoppable.empty)
         assert await one.wait() == EXIT_BEHIND
         assert len(one.events("journal_behind")) == 1
