@@ -4,6 +4,7 @@ The order of start is the nesting in `_serve`, and a stop is that nesting unwind
 answer what runs, let the actors and the writer finish, checkpoint and close the journal.
 """
 
+import math
 import os
 import resource
 import signal
@@ -55,8 +56,9 @@ DESCRIPTORS_WISHED = 4_096
 # a request sent cannot know what became of it, and a client under load sends one each millisecond.
 LAST_REQUESTS_S = 0.3
 
-# Of the grace period this much is for answers; the rest is to close the journal.
-ANSWER_SHARE = 0.9
+# Of the grace period this much is for answers and the last checkpoint; the rest is to close the
+# journal.
+WORK_SHARE = 0.9
 
 # After the journal failed the waiting requests still get their 503; the process must end within
 # a second, whatever the disk does.
@@ -71,16 +73,24 @@ class ServeRefused(Exception):
 class _Stop:
     """When and why the process stops."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float) -> None:
         self.requested = trio.Event()
         self.failed = trio.Event()
+        self._grace_s = grace_s
+        self._requested_at = math.inf
 
     def request(self) -> None:
+        if not self.requested.is_set():
+            self._requested_at = trio.current_time()
         self.requested.set()
 
     def fail(self) -> None:
         self.failed.set()
-        self.requested.set()
+        self.request()
+
+    def work_over_by(self) -> float:
+        """Say until when there is time for anything but to close the journal."""
+        return self._requested_at + self._grace_s * WORK_SHARE
 
     async def wait_over(self, *, stopping_s: float, failed_s: float) -> None:
         """Wait until a stop has lasted so long, or a failure."""
@@ -96,7 +106,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda u
     `started` gets the URL once the port is open.
     Raises ServeRefused or JournalRefused where it cannot start.
     """
-    stop = _Stop()
+    stop = _Stop(settings.shutdown_grace_s)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, stop)
         nursery.start_soon(_enforce_grace, stop, settings.shutdown_grace_s)
@@ -123,7 +133,9 @@ async def _serve(settings: Settings, stop: _Stop, started: Callable[[str], None]
         ) as writer,
         _watched(writer, stop),
         open_space_watch(writer) as space,
-        open_checkpoints(writer, read_model, limits.checkpoint(settings)) as checkpoints,
+        open_checkpoints(
+            writer, read_model, limits.checkpoint(settings), over_by=stop.work_over_by
+        ) as checkpoints,
         open_fleet(journal=writer, read_model=read_model, limits=limits.fleet(settings)) as fleet,
         open_retention(
             writer,
@@ -245,7 +257,7 @@ async def _cut_off(connections: Connections, stop: _Stop, grace_s: float) -> Non
 
     Closing the sockets ends the writes, which are shielded from the cancellation.
     """
-    await stop.wait_over(stopping_s=grace_s * ANSWER_SHARE, failed_s=FAILED_ANSWER_S)
+    await stop.wait_over(stopping_s=grace_s * WORK_SHARE, failed_s=FAILED_ANSWER_S)
     log.warning("connections_cut", busy=connections.statistics().busy)
     connections.cut_off()
 

@@ -5,7 +5,8 @@ and only when all are kept it says that it is whole. See `recovery` for why that
 It costs the loop a slice of packed ledgers at a time, and the writer a short commit for each slice.
 """
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from heapq import merge
 from itertools import islice
@@ -115,13 +116,24 @@ async def sorted_parts(channels: set[Channel]) -> list[list[Channel]]:
 
 @asynccontextmanager
 async def open_checkpoints(
-    journal: JournalWriter, read_model: ReadModel, limits: CheckpointLimits
+    journal: JournalWriter,
+    read_model: ReadModel,
+    limits: CheckpointLimits,
+    *,
+    over_by: Callable[[], float] = lambda: math.inf,
 ) -> AsyncIterator[Checkpoints]:
-    """Do rounds until the block ends, and then a last one; whoever changes ledgers is inside."""
+    """Do rounds until the block ends, and then a last one; whoever changes ledgers is inside.
+
+    `over_by` is asked when the block has ended, and gives trio's time at which the last round is
+    given up: the next start then goes on from the round before, which only takes it longer.
+    """
     checkpoints = Checkpoints(journal, read_model, limits)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(checkpoints.run)
         yield checkpoints
         nursery.cancel_scope.cancel()
     if journal.failure is None:
-        await checkpoints.try_round()
+        with trio.move_on_at(over_by()) as scope:
+            await checkpoints.try_round()
+        if scope.cancelled_caught:
+            log.warning("checkpoint_given_up")
