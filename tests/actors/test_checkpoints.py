@@ -18,10 +18,11 @@ from rockets.actors.checkpoints import (
     Checkpoints,
     open_checkpoints,
 )
-from rockets.actors.fleet import Fleet, FleetLimits, FleetUnavailable, open_fleet
+from rockets.actors.fleet import Fleet, FleetLimits, open_fleet
 from rockets.actors.part import AwaitedPart
 from rockets.actors.read_model import ReadModel
 from rockets.actors.recovery import Recovered, recover
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.ledger import RULES, Ledger
 from rockets.domain.messages import Message
 from rockets.domain.rocket import Rocket, fold
