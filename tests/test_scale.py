@@ -263,7 +263,7 @@ def test_a_list_of_so_many_rockets_is_exact(grounds: Grounds, shelf: Shelf) -> N
                 rocket, number = stored.march.place(stored.march.sent)
                 send_batches(server.port, stored.march.batches(1), total=1)
                 stored.sent(1)
-                reply = reader.get(f"/rockets?sort=-updatedAt&minSpeed={speed(rocket, number)}")
+                reply = reader.get(f"/rockets?sort=speed&minSpeed={speed(rocket, number)}")
                 shown = msgspec.json.decode(reply.body, type=_Page).rockets
                 assert expected(rocket, number) in shown
                 assert reply.headers.get("age-ms", "0") == "0"

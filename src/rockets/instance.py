@@ -24,20 +24,25 @@ class Instance(NamedTuple):
 
 @asynccontextmanager
 async def open_instance(
-    settings: Settings, writer: JournalWriter, *, wall_clock: Callable[[], int]
+    settings: Settings,
+    writer: JournalWriter,
+    *,
+    wall_clock: Callable[[], int],
+    over_by: Callable[[], float],
 ) -> AsyncIterator[Instance]:
     """Recover and run until the block ends; ServeRefused where the journal is not for that.
 
     Alone, an instance keeps the last ledgers when the last actor has ended. Among others it does
-    so while it still follows them.
+    so while it still follows them. `over_by` gives trio's time at which those are given up.
     """
     read_model = ReadModel()
+    checkpoint = limits.checkpoint(settings)
     fleet_opened = open_fleet(journal=writer, read_model=read_model, limits=limits.fleet(settings))
     if writer.shared is None:
         if settings.role != "all":
             raise ServeRefused(f"role {settings.role} needs a journal that instances share")
         async with (
-            open_checkpoints(writer, read_model, limits.checkpoint(settings)) as checkpoints,
+            open_checkpoints(writer, read_model, checkpoint, over_by=over_by) as checkpoints,
             fleet_opened as fleet,
             open_retention(
                 writer,
@@ -55,6 +60,6 @@ async def open_instance(
             fleet_opened as fleet,
             open_thread("journal follower") as follow,
             open_replica(writer, fleet, hop=follow, wait_s=settings.read_wait_s) as replica,
-            open_checkpoints(writer, read_model, limits.checkpoint(settings), replica),
+            open_checkpoints(writer, read_model, checkpoint, replica, over_by=over_by),
         ):
             yield Instance(fleet, replica)

@@ -26,6 +26,7 @@ from rockets.lending import lender
 from rockets.settings import Settings
 from rockets.stopping import (
     FAILED_ANSWER_S,
+    WORK_SHARE,
     ServeRefused,
     Stop,
     enforce_grace,
@@ -51,9 +52,6 @@ DESCRIPTORS_WISHED = 4_096
 # a request sent cannot know what became of it, and a client under load sends one each millisecond.
 LAST_REQUESTS_S = 0.3
 
-# Of the grace period this much is for answers; the rest is to close the journal.
-ANSWER_SHARE = 0.9
-
 
 async def serve(settings: Settings, *, started: Callable[[str], None] = lambda url: None) -> int:
     """Run the service until a signal or a failure; gives the exit code.
@@ -61,7 +59,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda u
     `started` gets the URL once the port is open.
     Raises ServeRefused or JournalRefused where it cannot start.
     """
-    stop = Stop()
+    stop = Stop(settings.shutdown_grace_s)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_signals, stop)
         nursery.start_soon(enforce_grace, stop, settings.shutdown_grace_s)
@@ -77,7 +75,10 @@ async def _serve(settings: Settings, stop: Stop, started: Callable[[str], None])
         open_storage(settings) as writer,
         watched(writer, stop),
         open_space_watch(writer) as space,
-        open_instance(settings, writer, wall_clock=_microseconds) as (fleet, replica),
+        open_instance(settings, writer, wall_clock=_microseconds, over_by=stop.work_over_by) as (
+            fleet,
+            replica,
+        ),
         open_rejections(
             writer, wall_clock=_microseconds, waiting_max=settings.rejections_waiting_max
         ) as rejections,
@@ -181,7 +182,7 @@ async def _cut_off(connections: Connections, stop: Stop, grace_s: float) -> None
 
     Closing the sockets ends the writes, which are shielded from the cancellation.
     """
-    await stop.wait_over(stopping_s=grace_s * ANSWER_SHARE, failed_s=FAILED_ANSWER_S)
+    await stop.wait_over(stopping_s=grace_s * WORK_SHARE, failed_s=FAILED_ANSWER_S)
     log.warning("connections_cut", busy=connections.statistics().busy)
     connections.cut_off()
 

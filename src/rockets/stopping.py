@@ -1,5 +1,6 @@
 """When and why the process ends, and with which exit code."""
 
+import math
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -23,6 +24,10 @@ EXIT_BEHIND = 4
 FAILED_ANSWER_S = 0.4
 FAILED_GRACE_S = 0.9
 
+# Of the grace period this much is for answers and the last checkpoint; the rest is to close the
+# journal.
+WORK_SHARE = 0.9
+
 
 class ServeRefused(Exception):
     """The service cannot start; the text is one line for the operator."""
@@ -31,20 +36,28 @@ class ServeRefused(Exception):
 class Stop:
     """Whether the process stops, and what it ends with."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float) -> None:
         self.requested = trio.Event()
         self.failed = trio.Event()
         self.code = EXIT_OK
+        self._grace_s = grace_s
+        self._requested_at = math.inf
 
     def request(self) -> None:
         """Ask for a clean stop."""
+        if not self.requested.is_set():
+            self._requested_at = trio.current_time()
         self.requested.set()
 
     def fail(self, code: int) -> None:
         """Stop because something is beyond repair."""
         self.code = code
         self.failed.set()
-        self.requested.set()
+        self.request()
+
+    def work_over_by(self) -> float:
+        """Say until when (trio's time) there is time for anything but to close the journal."""
+        return self._requested_at + self._grace_s * WORK_SHARE
 
     async def wait_over(self, *, stopping_s: float, failed_s: float) -> None:
         """Wait until a stop has lasted so long, or a failure."""

@@ -17,6 +17,7 @@ EVENTS: dict[str, str] = {
     "actor_crashed": "A rocket's actor failed; its senders got 503, its next message restores it.",
     "checkpoint": "The ledgers of all changed rockets were kept; a start goes on from there.",
     "checkpoint_failed": "The journal did not take ledgers; the next round goes on with the rest.",
+    "checkpoint_given_up": "A stop had no time for all ledgers; the next start takes longer.",
     "connection_failed": "A bug ended one connection.",
     "connections_cut": "A stop took long; the connections still busy were closed without answer.",
     "descriptors_few": "The descriptor limit is low; fewer connections fit than usual.",

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from rockets.actors.fleet import FleetLimits, FleetUnavailable
+from rockets.actors.fleet import FleetLimits
 from rockets.actors.part import AwaitedPart
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.rocket import fold
 from tests.actors.fleets import Gate, ask, running_fleet
 from tests.helpers import message

@@ -1,8 +1,9 @@
 """Checkpoints and recovery: whatever was kept and whenever, a start finds the same rockets."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 import pytest
@@ -11,11 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from rockets.actors.checkpoints import CheckpointLimits, Checkpoints, open_checkpoints
-from rockets.actors.fleet import Fleet, FleetLimits, FleetUnavailable, open_fleet
+from rockets.actors.checkpoints import (
+    LEDGERS_AT_ONCE,
+    CheckpointLimits,
+    Checkpoints,
+    open_checkpoints,
+)
+from rockets.actors.fleet import Fleet, FleetLimits, open_fleet
 from rockets.actors.part import AwaitedPart
 from rockets.actors.read_model import ReadModel
 from rockets.actors.recovery import Recovered, recover
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.ledger import RULES, Ledger
 from rockets.domain.messages import Message
 from rockets.domain.rocket import Rocket, fold
@@ -26,6 +33,8 @@ from rockets.journal.thread import inline
 from rockets.journal.writer import JournalWriter, open_writer
 from tests.actors.fleets import ask
 from tests.helpers import message
+
+T = TypeVar("T")
 
 LIMITS = CheckpointLimits(records=2**40, seconds=2**40)
 
@@ -344,6 +353,30 @@ class Full(MemoryJournal):
         if self.full:
             raise JournalFull("no space")
         super().keep_ledgers(ledgers)
+
+
+@pytest.mark.parametrize(("left_s", "is_whole"), [(4.9, False), (5.1, True)])
+async def test_the_last_round_is_given_up_where_a_stop_has_no_time_for_it(
+    autojump_clock: MockClock, left_s: float, is_whole: bool
+) -> None:
+    journal, read_model = MemoryJournal(), ReadModel()
+
+    async def slow(fn: Callable[..., T], /, *args: object) -> T:
+        # Four slices of ledgers and the end of the round: five commits.
+        await trio.sleep(1)
+        return fn(*args)
+
+    async with open_writer(journal, write=slow, read=inline) as writer:
+        async with open_checkpoints(
+            writer, read_model, LIMITS, over_by=lambda: trio.current_time() + left_s
+        ):
+            for each in range(4 * LEDGERS_AT_ONCE):
+                ledger = Ledger(message(f"r-{each:04}", 1).channel)
+                ledger.apply(1, made("r", 1).payload, made("r", 1).time)
+                read_model.publish(ledger)
+
+    assert (journal.rounds() != []) is is_whole
+    assert len(journal.ledgers("", limit=10**6)) == 4 * LEDGERS_AT_ONCE
 
 
 async def test_a_full_journal_only_puts_a_round_off(autojump_clock: MockClock) -> None:

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from rockets.actors import rocket_actor
 from rockets.actors.crashes import CRASHES_MAX
-from rockets.actors.fleet import Fleet, FleetLimits, FleetUnavailable
+from rockets.actors.fleet import Fleet, FleetLimits
 from rockets.actors.part import Reply
 from rockets.actors.rocket_actor import RocketActor
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.ledger import Ledger, Outcome
 from rockets.domain.messages import Channel, Payload
 from rockets.journal.base import Record

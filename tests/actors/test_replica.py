@@ -12,10 +12,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rockets.actors import replica as replica_module
 from rockets.actors.crashes import CRASHES_MAX
-from rockets.actors.fleet import FleetLimits, FleetUnavailable
+from rockets.actors.fleet import FleetLimits
 from rockets.actors.followed import Followed
 from rockets.actors.part import AwaitedPart
 from rockets.actors.replica import ReplicaUnavailable
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.ledger import Ledger
 from rockets.domain.messages import Channel, Message, decode_message
 from rockets.domain.rocket import Rocket, fold

@@ -7,7 +7,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rockets.actors.fleet import FleetLimits, FleetUnavailable
+from rockets.actors.fleet import FleetLimits
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.messages import Channel, Message, decode_message
 from rockets.domain.rocket import fold
 from rockets.journal.base import Appended, JournalBusy, JournalFull, Note, Record

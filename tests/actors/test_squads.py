@@ -11,9 +11,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from rockets.actors import squad, squads
 from rockets.actors.crashes import CRASH_WINDOW_S, CRASHES_MAX
-from rockets.actors.fleet import Fleet, FleetLimits, FleetUnavailable
+from rockets.actors.fleet import Fleet, FleetLimits
 from rockets.actors.part import AwaitedPart, Reply
 from rockets.actors.read_model import ReadModel
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.ledger import Ledger, Outcome
 from rockets.domain.messages import Channel, Message, Payload, decode_message
 from rockets.domain.rocket import fold

@@ -11,7 +11,7 @@ import trio
 
 from rockets.domain.messages import decode_message
 from rockets.journal import Record, SqliteJournal
-from tests.helpers import body
+from tests.helpers import Client, body, post
 
 COMMAND = (sys.executable, "-m", "rockets")
 
@@ -82,3 +82,19 @@ async def started(*words: str) -> AsyncIterator[Started]:
             await process.wait()
             for stream in (process.stdin, process.stdout, process.stderr):
                 await stream.aclose()
+
+
+class Ingest:
+    """Sends a hundred messages of one rocket after the other, and knows how many are stored."""
+
+    def __init__(self) -> None:
+        self.acknowledged = 0
+
+    async def run(self, client: Client) -> None:
+        """Send for ever."""
+        while True:
+            numbers = range(self.acknowledged + 1, self.acknowledged + 101)
+            batch = b"\n".join(body("rocket-1", number) for number in numbers)
+            reply = await client.ask(post(batch, "Content-Type: application/x-ndjson"))
+            assert reply.json["problems"] == []
+            self.acknowledged += 100

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from rockets.cli import main
 from rockets.journal import BackupProgress, Position, SqliteJournal
 from rockets.journal import backup as copy
-from tests.cli.databases import bodies, fill, flip, run_command
-from tests.helpers import Client, body, connected, post, serving
+from tests.cli.databases import Ingest, bodies, fill, flip, run_command
+from tests.helpers import body, connected, serving
 
 
 def backup(*words: str | Path) -> Result:
@@ -108,32 +108,22 @@ def test_damage_in_the_original_is_named(database: Path, tmp_path: Path) -> None
 async def test_a_copy_beside_a_server_that_ingests_holds_what_was_acknowledged_before(
     tmp_path: Path,
 ) -> None:
-    acknowledged = 0
-
-    async def ingest(client: Client) -> None:
-        nonlocal acknowledged
-        while True:
-            numbers = range(acknowledged + 1, acknowledged + 101)
-            batch = b"\n".join(body("rocket-1", number) for number in numbers)
-            reply = await client.ask(post(batch, "Content-Type: application/x-ndjson"))
-            assert reply.json["problems"] == []
-            acknowledged += 100
-
+    ingest = Ingest()
     copy = tmp_path / "copy.db"
     async with serving(tmp_path) as server, connected(server.port) as client:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ingest, client)
+            nursery.start_soon(ingest.run, client)
             await run_command("export", "--database", str(tmp_path / "rockets.db"))
-            before = acknowledged
+            before = ingest.acknowledged
             words = ("backup", "--database", str(tmp_path / "rockets.db"), str(copy))
             ended = await run_command(*words)
             assert ended.returncode == 0, ended.stderr
-            assert acknowledged > before > 0
+            assert ingest.acknowledged > before > 0
             nursery.cancel_scope.cancel()
         assert await server.stop() == 0
 
     found = stored(copy)
-    assert before <= len(found) <= acknowledged + 100
+    assert before <= len(found) <= ingest.acknowledged + 100
     assert found == [body("rocket-1", number + 1) for number in range(len(found))]
 
 

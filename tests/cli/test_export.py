@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from rockets.cli import main
 from rockets.journal import Pruned, SqliteJournal
-from tests.cli.databases import COMMAND, bodies, fill, flip, run_command, started
-from tests.helpers import Client, body, connected, post, serving
+from tests.cli.databases import COMMAND, Ingest, bodies, fill, flip, run_command, started
+from tests.helpers import body, connected, serving
 from tests.journal.disks import edit
 
 
@@ -212,31 +212,21 @@ def test_a_full_disk_is_told_in_one_line(database: Path) -> None:
 async def test_beside_a_server_that_ingests_it_writes_what_was_acknowledged_before(
     tmp_path: Path,
 ) -> None:
-    acknowledged = 0
-
-    async def ingest(client: Client) -> None:
-        nonlocal acknowledged
-        while True:
-            numbers = range(acknowledged + 1, acknowledged + 101)
-            batch = b"\n".join(body("rocket-1", number) for number in numbers)
-            reply = await client.ask(post(batch, "Content-Type: application/x-ndjson"))
-            assert reply.json["problems"] == []
-            acknowledged += 100
-
+    ingest = Ingest()
     async with serving(tmp_path) as server, connected(server.port) as client:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ingest, client)
+            nursery.start_soon(ingest.run, client)
             for order in ([], ["--by-rocket"]):
-                before = acknowledged
+                before = ingest.acknowledged
                 database = str(tmp_path / "rockets.db")
                 ended = await run_command("export", "--database", database, *order)
 
                 assert ended.returncode == 0, ended.stderr
                 lines = ended.stdout.splitlines()
-                assert before <= len(lines) <= acknowledged + 100
+                assert before <= len(lines) <= ingest.acknowledged + 100
                 assert lines == [body("rocket-1", number + 1) for number in range(len(lines))]
             nursery.cancel_scope.cancel()
-        assert acknowledged > before > 0
+        assert ingest.acknowledged > before > 0
         assert await server.stop() == 0
 
 

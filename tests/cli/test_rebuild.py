@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from rockets.actors.fleet import FleetUnavailable
 from rockets.actors.part import AwaitedPart
+from rockets.actors.waiting import FleetUnavailable
 from rockets.cli import main, stored_ledgers
 from rockets.cli.progress_line import ProgressLine
 from rockets.cli.rebuild import LINE_CHARACTERS_MAX, LINES_MAX

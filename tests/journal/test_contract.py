@@ -644,6 +644,15 @@ def test_ledgers_are_what_a_dictionary_holds(
             ]
 
 
+def test_after_a_drop_the_ledgers_are_those_that_are_kept_anew(journal: Journal) -> None:
+    journal.keep_ledgers([LedgerRecord("a", b"old")])
+    assert journal.ledgers("", limit=9) == [StoredLedger("a", b"old")]
+    journal.drop_ledgers()
+    journal.keep_ledgers([LedgerRecord("b", b"new")])
+
+    assert journal.ledgers("", limit=9) == [StoredLedger("b", b"new")]
+
+
 # Pruning
 
 

@@ -181,7 +181,7 @@ def test_a_newer_schema_is_refused_naming_both_versions(path: Path) -> None:
     edit(path, "PRAGMA user_version = 7")
 
     with pytest.raises(
-        JournalRefused, match=r"schema version 7, this release works with version 2$"
+        JournalRefused, match=r"schema version 7, this release works with version 3$"
     ):
         SqliteJournal(path)
 

@@ -10,7 +10,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rockets.actors.fleet import Fleet, FleetLimits, FleetUnavailable
+from rockets.actors.fleet import Fleet, FleetLimits
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.messages import MessageInvalid, MessageMalformed, decode_message
 from rockets.journal.base import Appended, JournalFull, Note, Record
 from rockets.journal.memory import MemoryJournal

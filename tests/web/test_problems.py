@@ -7,8 +7,8 @@ from typing import get_args
 import msgspec
 import pytest
 
-from rockets.actors.fleet import FleetUnavailable
 from rockets.actors.history import MessagesPruned
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.messages import FieldError, MessageInvalid, MessageMalformed
 from rockets.web.problems import (
     PROBLEM_TYPE,

@@ -7,7 +7,8 @@ ledgers that others have kept hold no more than that, so what is put in their pl
 It costs the loop a slice of packed ledgers at a time, and the writer a short commit for each slice.
 """
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from heapq import merge
 from itertools import islice
@@ -149,10 +150,14 @@ async def open_checkpoints(
     read_model: ReadModel,
     limits: CheckpointLimits,
     replica: Replica | None = None,
+    *,
+    over_by: Callable[[], float] = lambda: math.inf,
 ) -> AsyncIterator[Checkpoints]:
     """Do rounds until the block ends, and then a last one; whoever changes ledgers is inside.
 
     With a shared journal it is inside the block of its replica, without which no round is made.
+    `over_by` is asked when the block has ended, and gives trio's time at which the last round is
+    given up: the next start then goes on from the round before, which only takes it longer.
     """
     checkpoints = Checkpoints(journal, read_model, limits, replica)
     async with trio.open_nursery() as nursery:
@@ -160,4 +165,7 @@ async def open_checkpoints(
         yield checkpoints
         nursery.cancel_scope.cancel()
     if journal.failure is None:
-        await checkpoints.try_round()
+        with trio.move_on_at(over_by()) as scope:
+            await checkpoints.try_round()
+        if scope.cancelled_caught:
+            log.warning("checkpoint_given_up")

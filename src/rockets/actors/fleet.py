@@ -26,8 +26,7 @@ from rockets.actors.recovery import recover
 from rockets.actors.rocket_actor import RocketActor
 from rockets.actors.run_budget import RunBudget
 from rockets.actors.squads import Squads
-from rockets.actors.waiting import FleetUnavailable as FleetUnavailable
-from rockets.actors.waiting import Waiting
+from rockets.actors.waiting import FleetUnavailable, Waiting
 from rockets.domain.messages import Channel, Message
 from rockets.journal.base import JournalError, JournalUnreachable
 from rockets.journal.writer import JournalWriter

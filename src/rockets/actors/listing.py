@@ -91,7 +91,7 @@ def list_page(rockets: Iterable[Rocket], query: ListQuery) -> Page:
     page = matching
     if query.after is not None:
         cursor = query.after
-        page = [rocket for rocket in matching if is_behind(rocket, cursor, query.sort)]
+        page = [rocket for rocket in matching if _is_behind(rocket, cursor, query.sort)]
     more = len(page) > query.limit
     page = page[: query.limit]
     return Page(len(matching), page, _cursor(page[-1], query.sort) if more else None)
@@ -129,8 +129,8 @@ def is_on_page(rocket: Rocket, query: ListQuery, following: Cursor | None) -> bo
     """Say whether a rocket matches and lies between the two cursors of a page."""
     return (
         matches(rocket, query)
-        and (query.after is None or is_behind(rocket, query.after, query.sort))
-        and (following is None or not is_behind(rocket, following, query.sort))
+        and (query.after is None or _is_behind(rocket, query.after, query.sort))
+        and (following is None or not _is_behind(rocket, following, query.sort))
     )
 
 
@@ -138,7 +138,7 @@ def _cursor(rocket: Rocket, sort: tuple[SortBy, ...]) -> Cursor:
     return Cursor(tuple(_VALUES[by.key](rocket) for by in sort), rocket.channel)
 
 
-def is_behind(rocket: Rocket, cursor: Cursor, sort: tuple[SortBy, ...]) -> bool:
+def _is_behind(rocket: Rocket, cursor: Cursor, sort: tuple[SortBy, ...]) -> bool:
     """Say whether a rocket sorts behind the cursor."""
     for by, there in zip(sort, cursor.values, strict=True):
         here = _VALUES[by.key](rocket)

@@ -70,8 +70,7 @@ class ReadModel:
     def opened(self, channel: Channel) -> Ledger:
         """Give a copy of the ledger of a rocket without an actor to whoever owns it for a turn."""
         assert channel not in self._live, "the rocket has an actor of its own"
-        record = self._idle.get(channel)
-        return Ledger(channel) if record is None else Ledger.unpack(channel, record)
+        return self.ledger(channel) or Ledger(channel)
 
     def idle_gaps(self, channel: Channel) -> int:
         """Count the gaps of a rocket without an actor."""

@@ -88,9 +88,10 @@ async def _take_ledgers(
     and how many were folded again.
     LedgersDamaged where a ledger is missing.
     """
-    newest = newest_usable(await journal.rounds())
-    if newest is None:
+    rounds = usable_rounds(await journal.rounds())
+    if not rounds:
         return None, 0
+    newest = rounds[0]
     damaged: list[Channel] = []
     after = ""
     while ledgers := await journal.ledgers(after, limit=LEDGERS_SLICE):
@@ -111,9 +112,9 @@ async def _take_ledgers(
     return newest.began, len(damaged)
 
 
-def newest_usable(rounds: Iterable[Round]) -> Round | None:
-    """Give the round that a start goes on from: the newest of these rules, of newest first."""
-    return next((each for each in rounds if each.rules == str(RULES)), None)
+def usable_rounds(rounds: Iterable[Round]) -> list[Round]:
+    """Give the rounds of these rules, in their order: a start goes on from the newest."""
+    return [each for each in rounds if each.rules == str(RULES)]
 
 
 async def _take_bases(journal: JournalWriter, read_model: ReadModel) -> None:

@@ -25,9 +25,10 @@ import trio
 
 from rockets.actors.applied import Applied
 from rockets.actors.crashes import CRASHES_MAX
-from rockets.actors.fleet import Fleet, FleetUnavailable
+from rockets.actors.fleet import Fleet
 from rockets.actors.followed import Followed, FollowedPart
 from rockets.actors.part import ActorUnavailable
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.messages import Channel
 from rockets.journal.base import (
     JournalError,

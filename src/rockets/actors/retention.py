@@ -23,8 +23,9 @@ import trio
 from rockets.actors.base import base_of
 from rockets.actors.checkpoints import Checkpoints, sorted_parts
 from rockets.actors.read_model import ReadModel
+from rockets.actors.recovery import usable_rounds
 from rockets.actors.turn import decode_stored
-from rockets.domain.ledger import RULES, Ledger
+from rockets.domain.ledger import Ledger
 from rockets.domain.messages import Channel
 from rockets.journal.base import JournalError, Position, Pruned, StoredRecord
 from rockets.journal.writer import JournalWriter
@@ -123,7 +124,7 @@ class Retention:
 
     async def _bounds(self) -> _Bounds | None:
         """Say what may go by now; None while there are no two whole rounds."""
-        rounds = [each for each in await self._journal.rounds() if each.rules == str(RULES)]
+        rounds = usable_rounds(await self._journal.rounds())
         if len(rounds) < 2:
             return None
         # The journal never removes its last record.

@@ -174,8 +174,12 @@ def fleet_list(grounds: Grounds, shelf: Shelf) -> dict[str, Found]:
     ):
         queries = Queries(reader, stored.march.rockets)
         first_ms = queries.ask_once() * 1000
+        paused_ms = 0.0
         for _ in range(grounds.rounds):
             for with_queries in (False, True):
+                if with_queries:
+                    # Who asks all the time does not wait for what a pause has left undone.
+                    paused_ms = max(paused_ms, queries.ask_once() * 1000)
                 before = server.cpu_s
                 with grounds.wrk_beside(server, stored.march) as finished:
                     if with_queries:
@@ -189,10 +193,11 @@ def fleet_list(grounds: Grounds, shelf: Shelf) -> dict[str, Found]:
     age_ms = max(queries.ages) if queries.ages else None
     note = (
         f"{len(latencies)} queries, p50 {percentile(latencies, 0.5) * 1000:.2f} ms, the slowest "
-        f"{latencies[-1] * 1000:.2f} ms, the first after the start {first_ms:.2f} ms; Age-Ms "
+        f"{latencies[-1] * 1000:.2f} ms; before them one after the start {first_ms:.2f} ms, after "
+        f"load without any {paused_ms:.2f} ms; Age-Ms "
         + ("was not sent" if age_ms is None else f"at most {age_ms:,}")
     )
-    details = {"queries": len(latencies), "firstMs": first_ms}
+    details = {"queries": len(latencies), "firstMs": first_ms, "pausedMs": paused_ms}
     if age_ms is not None:
         details["ageMaxMs"] = age_ms
     per_message = {key: cpu_s[key] / answered[key] * 1e6 for key in cpu_s}

@@ -1,13 +1,12 @@
 """`rockets backup`: copy the database of a running service."""
 
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import click
 
 from rockets.cli.database import database_option, database_path
-from rockets.cli.interrupts import EXIT_INTERRUPTED, terminated_like_interrupted
+from rockets.cli.interrupts import EXIT_INTERRUPTED, end, terminated_like_interrupted
 from rockets.cli.progress_line import ProgressLine
 from rockets.cli.stored_records import RecordsDamaged, StoredRecords
 from rockets.journal import JournalError
@@ -34,13 +33,13 @@ def backup(database: str | None, target: Path) -> None:
             messages = _count_sound(target, progress)
     except KeyboardInterrupt:
         left = f"{target} is there, but not checked" if target.exists() else "there is no copy"
-        _end(EXIT_INTERRUPTED, f"interrupted; {left}")
+        end("backup", EXIT_INTERRUPTED, f"interrupted; {left}")
     except RecordsDamaged as damage:
-        _end(EXIT_FAILED, f"{source} is damaged, and so is its copy: {damage}")
+        end("backup", EXIT_FAILED, f"{source} is damaged, and so is its copy: {damage}")
     except SettingsInvalid as invalid:
-        _end(EXIT_FAILED, *invalid.problems)
+        end("backup", EXIT_FAILED, *invalid.problems)
     except (JournalError, OSError) as error:
-        _end(EXIT_FAILED, str(error))
+        end("backup", EXIT_FAILED, str(error))
     click.echo(f"{source} copied to {target}: {messages} messages, {target.stat().st_size} bytes")
 
 
@@ -58,9 +57,3 @@ def _count_sound(target: Path, progress: ProgressLine) -> int:
             messages += len(page)
             progress.show(f"{messages:,} messages checked")
     return messages
-
-
-def _end(code: int, *lines: str) -> None:
-    for line in lines:
-        click.echo(f"rockets backup: {line}", err=True)
-    sys.exit(code)

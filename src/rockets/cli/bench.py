@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NoReturn
 
 import click
 
@@ -21,6 +20,7 @@ from rockets.bench.report import Report, circumstances, make_report, reference_r
 from rockets.bench.rounds import run_rounds
 from rockets.bench.stand import Stand
 from rockets.bench.verdict import HEADINGS, cells, remarks
+from rockets.cli.interrupts import EXIT_INTERRUPTED, end
 
 ROUNDS = 5
 SECONDS = 3
@@ -29,7 +29,6 @@ FILE_WIDTH = 120
 
 EXIT_MISSED = 1
 EXIT_IMPOSSIBLE = 2
-EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
 class CaseNames(click.ParamType[tuple[str, ...]]):
@@ -113,7 +112,7 @@ def bench(
         if page is not None and not cases:
             page.write_text(fill(page.read_text(), report))
     except (OSError, PageUnmarked) as error:
-        _give_up(f"{error}")
+        end("bench", EXIT_IMPOSSIBLE, str(error))
     if page is not None and cases:
         click.echo(f"{page} was left as it is: these are not all cases", err=True)
     sys.exit(0 if report.passed else EXIT_MISSED)
@@ -123,15 +122,11 @@ def _tools() -> str:
     """Return where wrk is, or end where something is missing that only a benchmark needs."""
     wrk = shutil.which("wrk")
     if wrk is None:
-        _give_up("wrk is not installed; `make bench-tools` installs it")
+        end("bench", EXIT_IMPOSSIBLE, "wrk is not installed; `make bench-tools` installs it")
     if find_spec("httptools") is None:
-        _give_up("httptools is not installed; `make bench` installs it with the test environment")
+        missing = "httptools is not installed; `make bench` installs it with the test environment"
+        end("bench", EXIT_IMPOSSIBLE, missing)
     return wrk
-
-
-def _give_up(problem: str) -> NoReturn:
-    click.echo(f"rockets bench: {problem}", err=True)
-    sys.exit(EXIT_IMPOSSIBLE)
 
 
 def _command(rounds: int, seconds: int, cases: Sequence[str]) -> str:
@@ -164,20 +159,35 @@ def _measure(names: Sequence[str], rounds: int, seconds: int, wrk: str, command:
 
 
 def _show(report: Report) -> None:
-    # Imported here: rich takes longer to import than it takes to find wrk missing.
+    references = [
+        (name, "", rate, "", f"p50 {p50}, p99 {p99}")
+        for name, rate, p50, p99 in reference_rows(report)
+    ]
+    rows = [(cells(verdict), verdict.passed) for verdict in report.verdicts]
+    show_table(HEADINGS, rows, references)
+    for line in (*remarks(report.verdicts), *circumstances(report)):
+        click.echo(line)
+
+
+def show_table(
+    headings: Sequence[str],
+    rows: Iterable[tuple[Sequence[str], bool]],
+    references: Sequence[Sequence[str]] = (),
+) -> None:
+    """Print rows of cells, each with whether it reached its target, and references below them."""
+    # Imported here: rich takes longer to import than it takes to find a wrong option.
     from rich.console import Console
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False)
     table = Table()
-    for heading in HEADINGS:
+    for heading in headings:
         is_text = heading in {"case", "target", "reached"}
         table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
-    for verdict in report.verdicts:
-        table.add_row(*cells(verdict), style=None if verdict.passed else "bold red")
-    table.add_section()
-    for name, rate, p50, p99 in reference_rows(report):
-        table.add_row(name, "", rate, "", f"p50 {p50}, p99 {p99}", style="dim")
+    for row, passed in rows:
+        table.add_row(*row, style=None if passed else "bold red")
+    if references:
+        table.add_section()
+    for row in references:
+        table.add_row(*row, style="dim")
     console.print(table)
-    for line in (*remarks(report.verdicts), *circumstances(report)):
-        click.echo(line)

@@ -20,13 +20,8 @@ from rockets.bench.scale_found import HEADINGS, cells
 from rockets.bench.scale_report import ScaleReport, circumstances, fill, judge
 from rockets.bench.scale_stand import Grounds
 from rockets.bench.verdict import remarks
-from rockets.cli.bench import (
-    EXIT_IMPOSSIBLE,
-    EXIT_INTERRUPTED,
-    EXIT_MISSED,
-    FILE_WIDTH,
-    CaseNames,
-)
+from rockets.cli.bench import EXIT_IMPOSSIBLE, EXIT_MISSED, CaseNames, show_table
+from rockets.cli.interrupts import EXIT_INTERRUPTED, end
 
 ROUNDS = 3
 SECONDS = 10
@@ -95,8 +90,7 @@ def bench_scale(
         if page is not None and is_whole:
             page.write_text(fill(page.read_text(), report))
     except (OSError, PageUnmarked) as error:
-        click.echo(f"rockets bench-scale: {error}", err=True)
-        sys.exit(EXIT_IMPOSSIBLE)
+        end("bench-scale", EXIT_IMPOSSIBLE, str(error))
     if page is not None and not is_whole:
         click.echo(f"{page} was left as it is: this is not all of it", err=True)
     sys.exit(0 if report.passed else EXIT_MISSED)
@@ -150,17 +144,6 @@ def _on_core(core: int) -> Iterator[None]:
 
 
 def _show(report: ScaleReport) -> None:
-    # Imported here: rich takes longer to import than it takes to find a wrong option.
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False)
-    table = Table()
-    for heading in HEADINGS:
-        is_text = heading in {"case", "target", "reached"}
-        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
-    for verdict in report.verdicts:
-        table.add_row(*cells(verdict), style=None if verdict.passed else "bold red")
-    console.print(table)
+    show_table(HEADINGS, [(cells(verdict), verdict.passed) for verdict in report.verdicts])
     for line in (*remarks(report.verdicts), *circumstances(report)):
         click.echo(line)

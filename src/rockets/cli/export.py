@@ -10,7 +10,7 @@ from typing import BinaryIO
 import click
 
 from rockets.cli.database import database_option, database_path
-from rockets.cli.interrupts import EXIT_INTERRUPTED, terminated_like_interrupted
+from rockets.cli.interrupts import EXIT_INTERRUPTED, end, terminated_like_interrupted
 from rockets.cli.progress_line import ProgressLine
 from rockets.cli.stored_records import Page, RecordsDamaged, StoredRecords
 from rockets.cli.whole_file import whole_file
@@ -52,22 +52,16 @@ def export(database: str | None, channels: Sequence[str], by_rocket: bool, outpu
         with terminated_like_interrupted():
             _export(database_path(database), channels, by_rocket, output, written)
     except KeyboardInterrupt:
-        _end(EXIT_INTERRUPTED, f"interrupted after {written.messages} messages")
+        end("export", EXIT_INTERRUPTED, f"interrupted after {written.messages} messages")
     except RecordsDamaged as damage:
         where = "were written" if written.part is None else f"are in {written.part}"
-        _end(EXIT_DAMAGED, f"{damage}; {written.messages} messages before that {where}")
+        end("export", EXIT_DAMAGED, f"{damage}; {written.messages} messages before that {where}")
     except BrokenPipeError:
         sys.exit(EXIT_BROKEN_PIPE)
     except SettingsInvalid as invalid:
-        _end(EXIT_IMPOSSIBLE, *invalid.problems)
+        end("export", EXIT_IMPOSSIBLE, *invalid.problems)
     except (JournalRefused, OSError, ValueError) as error:
-        _end(EXIT_IMPOSSIBLE, str(error))
-
-
-def _end(code: int, *lines: str) -> None:
-    for line in lines:
-        click.echo(f"rockets export: {line}", err=True)
-    sys.exit(code)
+        end("export", EXIT_IMPOSSIBLE, str(error))
 
 
 class _Written:

@@ -1,12 +1,22 @@
-"""Ends a command cleanly, whichever signal asks for the end."""
+"""Ends a command cleanly, whoever or whatever asks for the end."""
 
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
+import click
 import trio
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+
+def end(command: str, code: int, *lines: str) -> NoReturn:
+    """Say on standard error why a command ends, each line with its name, and end it."""
+    for line in lines:
+        click.echo(f"rockets {command}: {line}", err=True)
+    sys.exit(code)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import apsw
 import click
 
 from rockets.cli.database import database_option, database_path
-from rockets.cli.interrupts import EXIT_INTERRUPTED, terminated_like_interrupted
+from rockets.cli.interrupts import EXIT_INTERRUPTED, end, terminated_like_interrupted
 from rockets.cli.progress_line import ProgressLine
 from rockets.cli.refold import Refold, refolded
 from rockets.cli.stored_ledgers import damaged_rounds
@@ -50,21 +50,15 @@ def rebuild(database: str | None, check_only: bool) -> None:
         with terminated_like_interrupted():
             sys.exit(_rebuild(database_path(database), check_only))
     except KeyboardInterrupt:
-        _end(EXIT_INTERRUPTED, "interrupted")
+        end("rebuild", EXIT_INTERRUPTED, "interrupted")
     except SettingsInvalid as invalid:
-        _end(EXIT_IMPOSSIBLE, *invalid.problems)
+        end("rebuild", EXIT_IMPOSSIBLE, *invalid.problems)
     except (JournalRefused, OSError) as error:
-        _end(EXIT_IMPOSSIBLE, str(error))
+        end("rebuild", EXIT_IMPOSSIBLE, str(error))
     except apsw.BusyError as error:
-        _end(EXIT_IMPOSSIBLE, f"another program holds the database: {error}")
+        end("rebuild", EXIT_IMPOSSIBLE, f"another program holds the database: {error}")
     except (JournalError, RecordsDamaged, apsw.Error) as error:
-        _end(EXIT_DIFFERENT, str(error))
-
-
-def _end(code: int, *lines: str) -> None:
-    for line in lines:
-        click.echo(f"rockets rebuild: {line}", err=True)
-    sys.exit(code)
+        end("rebuild", EXIT_DIFFERENT, str(error))
 
 
 class _Report:

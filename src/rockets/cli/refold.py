@@ -15,7 +15,7 @@ import msgspec
 
 from rockets.actors.base import unpack_base
 from rockets.actors.turn import apply_records
-from rockets.cli.stored_ledgers import LedgerSlice, ledger_slices, stored_base
+from rockets.cli.stored_ledgers import LedgerSlice, ledger_slices
 from rockets.cli.stored_records import Page, RecordsDamaged, StoredRecords
 from rockets.domain.ledger import Ledger, is_packed
 from rockets.domain.messages import Channel
@@ -100,7 +100,7 @@ class Refold:
     ) -> None:
         """Fold one rocket, and beside that what a start would make of its ledger."""
         bases = part.bases
-        base = bases.get(channel) if bases is not None else self._stored_base(channel)
+        base = bases.get(channel) if bases is not None else self._records.base(channel)
         folded, started = begun(channel, base), self._unpacked(channel, kept)
         messages, before = 0, 0
         while some := list(islice(records, APPLIED_AT_ONCE)):
@@ -115,7 +115,7 @@ class Refold:
         self.rockets += 1
         if self._broken is not None and self._broken.stream in (channel, None):
             return  # these are not all messages of the rocket
-        if self._stored_base(channel) != base:
+        if self._records.base(channel) != base:
             self._pruned_meanwhile += 1
             return
         if kept is None and (before or base is not None):
@@ -124,9 +124,6 @@ class Refold:
             started.conflicts = 0
             for field, found, right in differences(started, folded):
                 self._differ(channel, field, found, right)
-
-    def _stored_base(self, channel: Channel) -> Pruned | None:
-        return stored_base(self._records.connection, channel)
 
     def _unpacked(self, channel: Channel, kept: StoredLedger | None) -> Ledger | None:
         """Give the kept ledger; None where there is none, or one that a start would not take."""
@@ -167,7 +164,7 @@ def begun(channel: Channel, base: Pruned | None) -> Ledger:
 def refolded(records: StoredRecords) -> Iterator[Ledger]:
     """Fold every rocket, in the order of streams, one at a time; nobody else may change them."""
     for channel, stored in by_channel(records.by_stream()):
-        ledger = begun(channel, stored_base(records.connection, channel))
+        ledger = begun(channel, records.base(channel))
         apply_records(ledger, stored)
         yield ledger
 

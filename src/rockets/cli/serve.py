@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 import click
 import structlog
 import trio
 
+from rockets.cli.interrupts import end
 from rockets.journal.base import JournalRefused
 from rockets.server import serve as run_server
 from rockets.settings import FIELDS, Settings, SettingsInvalid, read_settings
@@ -55,7 +56,7 @@ def serve(config: str | None, **flags: Any) -> None:
     try:
         settings = read_settings(flags, os.environ, config=config)
     except SettingsInvalid as invalid:
-        _refuse(*invalid.problems)
+        end("serve", EXIT_REFUSED, *invalid.problems)
     set_up_logs(settings.log_level)
     _tune_interpreter()
     try:
@@ -67,9 +68,9 @@ def serve(config: str | None, **flags: Any) -> None:
         refused, rest = group.split((JournalRefused, ServeRefused))
         if rest is not None or refused is None:
             raise
-        _refuse(*map(str, _leaves(refused)))
+        end("serve", EXIT_REFUSED, *map(str, _leaves(refused)))
     except (JournalRefused, ServeRefused) as refusal:
-        _refuse(str(refusal))
+        end("serve", EXIT_REFUSED, str(refusal))
     sys.exit(code)
 
 
@@ -87,12 +88,6 @@ def _tune_interpreter() -> None:
 def _say_started(url: str) -> None:
     click.echo(f"Rockets is listening on {url}")
     sys.stdout.flush()
-
-
-def _refuse(*problems: str) -> NoReturn:
-    for line in problems:
-        click.echo(f"rockets serve: {line}", err=True)
-    sys.exit(EXIT_REFUSED)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -13,7 +13,8 @@ from typing import Any
 import apsw
 import msgspec
 
-from rockets.actors.recovery import newest_usable
+from rockets.actors.recovery import usable_rounds
+from rockets.cli.stored_records import ROUNDS_SINCE
 from rockets.journal import (
     LedgersDamaged,
     Position,
@@ -23,9 +24,6 @@ from rockets.journal import (
     sqlite_pruned,
 )
 from rockets.journal.sqlite_file import last_position
-
-ROUNDS_SINCE = 3
-"""The first version of the schema whose rounds count their ledgers, and that has bases."""
 
 # 250 KB, read in a few milliseconds.
 SLICE_LEDGERS = 1_000
@@ -61,11 +59,6 @@ def ledger_slices(connection: apsw.Connection) -> Iterator[LedgerSlice]:
         after = read.through
 
 
-def stored_base(connection: apsw.Connection, stream: str) -> Pruned | None:
-    """Give what stands now for the pruned messages of a stream, None where nothing was pruned."""
-    return sqlite_pruned.one(connection, stream) if _has_rounds(connection) else None
-
-
 def damaged_rounds(connection: apsw.Connection) -> int:
     """Count the rounds that are stored and cannot be used, whatever the rules."""
     if not _has_rounds(connection):
@@ -79,8 +72,8 @@ def _read(connection: apsw.Connection, after: str) -> LedgerSlice:
     with _one_moment(connection):
         head = last_position(connection)
         rounds = sqlite_ledgers.rounds(connection) if _has_rounds(connection) else []
-        newest = newest_usable(rounds)
-        if newest is None:
+        usable = usable_rounds(rounds)
+        if not usable:
             return LedgerSlice(after, LAST_NAME, head)
         try:
             ledgers = sqlite_ledgers.read(connection, after, SLICE_LEDGERS)
@@ -88,7 +81,7 @@ def _read(connection: apsw.Connection, after: str) -> LedgerSlice:
             return LedgerSlice(after, LAST_NAME, head, damage=str(error))
         through = ledgers[-1].stream if len(ledgers) == SLICE_LEDGERS else LAST_NAME
         bases = _bases(connection, after, through)
-    return LedgerSlice(after, through, head, newest.began, tuple(ledgers), bases)
+    return LedgerSlice(after, through, head, usable[0].began, tuple(ledgers), bases)
 
 
 def _bases(connection: apsw.Connection, after: str, through: str) -> dict[str, Pruned]:

@@ -29,8 +29,8 @@ PAGE_BYTES = 4 << 20
 # record takes long to come.
 READ_S = 0.5
 
-# The first version of the schema that remembers what was pruned together with its base.
-PRUNED_SINCE = 3
+ROUNDS_SINCE = 3
+"""The first version of the schema whose rounds count their ledgers, and that has bases."""
 
 Page = list[StoredRecord]
 
@@ -79,14 +79,18 @@ class StoredRecords:
         page, _ = self._read("in the index", f"{SELECT} WHERE stream = ? LIMIT 1", (stream,))
         return bool(page)
 
+    def base(self, stream: str) -> Pruned | None:
+        """Give what stands now for the pruned messages of a stream; JournalFailed by damage."""
+        return sqlite_pruned.one(self.connection, stream) if self._version >= ROUNDS_SINCE else None
+
     def pruned(self, streams: Sequence[str] = ()) -> Iterator[Pruned]:
         """Give what was pruned of these streams or of all, in the order of streams."""
-        if self._version < PRUNED_SINCE:
+        if self._version < ROUNDS_SINCE:
             return
         after = ""
         try:
             for stream in sorted(set(streams)):
-                found = sqlite_pruned.one(self.connection, stream)
+                found = self.base(stream)
                 yield from () if found is None else (found,)
             while not streams and (
                 page := sqlite_pruned.read(self.connection, after, PAGE_RECORDS)

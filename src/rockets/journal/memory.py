@@ -152,7 +152,7 @@ class MemoryJournal:
     def drop_ledgers(self) -> None:
         """Remove all ledgers and rounds."""
         self._refuse_when_closed()
-        self._ledgers, self._rounds = {}, []
+        self._ledgers, self._ledger_order, self._rounds = {}, [], []
 
     def prune(self, prunings: Sequence[Pruned], *, limit: int) -> int:
         """Remove records of some streams, lowest first; returns how many."""

@@ -17,9 +17,10 @@ from functools import partial
 import msgspec
 import trio
 
-from rockets.actors.fleet import Fleet, FleetUnavailable
+from rockets.actors.fleet import Fleet
 from rockets.actors.listing import ListQuery
 from rockets.actors.part import Part
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.messages import (
     Channel,
     Message,

@@ -12,9 +12,9 @@ from typing import Literal, TypeGuard
 
 import msgspec
 
-from rockets.actors.fleet import FleetUnavailable
 from rockets.actors.history import HistoryUnavailable, MessagesPruned
 from rockets.actors.replica import ReplicaUnavailable
+from rockets.actors.waiting import FleetUnavailable
 from rockets.domain.messages import FieldError, MessageInvalid, MessageMalformed
 
 ProblemName = Literal[
