@@ -53,6 +53,7 @@ BOUNDS: dict[str, tuple[float | None, float]] = {
     "checkpoint_s": (None, 86_400),
     "retain_messages": (0, 2**53 - 1),
     "retain_s": (0, 10**10),
+    "workers": (1, 64),
     "read_wait_s": (None, 3_600),
     "shutdown_grace_s": (None, 3_600),
 }

@@ -51,11 +51,13 @@ def passed_on(opened: HasFileno) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def activated(directory: Path, sock: socket.socket) -> AsyncIterator[ServerProcess]:
+async def activated(
+    directory: Path, sock: socket.socket, *flags: str
+) -> AsyncIterator[ServerProcess]:
     """Run a server on a socket that was opened before it."""
     descriptor = sock.fileno()
     command = ("-m", "tests.activated_serve", str(descriptor))
-    async with serving(directory, command=command, pass_fds=(descriptor,)) as server:
+    async with serving(directory, *flags, command=command, pass_fds=(descriptor,)) as server:
         yield server
 
 

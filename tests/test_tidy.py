@@ -165,7 +165,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "rockets.web.route": ("rockets.web.problems",),
     "rockets.web.etags": (),
     "rockets.web.conditional": ("rockets.web.etags",),  # bodies and headers, of whatever
-    "rockets.listening": (),  # hands out sockets and does not know to whom
+    "rockets.listening": ("rockets.stopping",),  # hands out sockets and does not know to whom
     # Lends a connection of the front's to Hypercorn, so it knows the front's streams.
     "rockets.lending": ("rockets.web", "rockets.telemetry"),
     # They put together what `server` runs.
@@ -192,8 +192,26 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "rockets.stopping",
         "rockets.storage",
         "rockets.web",
+        "rockets.worker",
+        "rockets.worker_health",
     ),
-    "rockets.workers": ("rockets.server", "rockets.settings", "rockets.telemetry"),
+    "rockets.worker": (
+        "rockets.listening",
+        "rockets.settings",
+        "rockets.stopping",
+        "rockets.worker_board",
+    ),
+    "rockets.worker_board": (),
+    "rockets.worker_health": ("rockets.web.operations", "rockets.worker"),
+    # It serves nothing itself, so it knows nothing of what serves.
+    "rockets.workers": (
+        "rockets.journal",
+        "rockets.listening",
+        "rockets.settings",
+        "rockets.stopping",
+        "rockets.worker",
+        "rockets.worker_board",
+    ),
     # It measures the server from outside, as a process, so it imports nothing of it.
     "rockets.bench": ("rockets.bench",),
     "rockets.bench.floor": (),  # what is possible, so nothing of ours may slow it down
@@ -249,6 +267,7 @@ IMPURE = frozenset({
 # Every task has a parent one can point at: these files own one.
 SPAWN_SITES = (
     "src/rockets/server.py",  # the process: listeners, sweeps, signals
+    "src/rockets/workers.py",  # the parent of workers: a task for each
     "src/rockets/stopping.py",  # the one task that waits for the journal's failure
     "src/rockets/web/front.py",  # the tasks of connections that something slow is done with
     "src/rockets/actors/fleet.py",  # one task per active rocket

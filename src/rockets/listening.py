@@ -12,6 +12,8 @@ from collections.abc import Callable, MutableMapping
 import structlog
 import trio
 
+from rockets.stopping import ServeRefused
+
 log = structlog.get_logger()
 
 # As trio's streams have it: bytes wait in the program that can still change them, not in the
@@ -49,6 +51,23 @@ async def listen(host: str, port: int, *, backlog: int) -> list[socket.socket]:
     return [_prepared(socket.socket(fileno=each.socket.detach())) for each in opened]
 
 
+async def open_listeners(host: str, port: int, *, backlog: int) -> list[socket.socket]:
+    """Listen where the service manager does that for us, else on the port.
+
+    Raises ServeRefused with one line that says what is in the way.
+    """
+    try:
+        if listeners := inherited(os.environ):
+            return listeners
+    except (OSError, ValueError) as error:
+        raise ServeRefused(f"the sockets passed on cannot be used: {error}") from error
+    try:
+        return await listen(host, port, backlog=backlog)
+    except (OSError, UnicodeError) as error:  # a name no resolver can take is a UnicodeError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ServeRefused(f"cannot listen on {host} port {port}: {reason}") from error
+
+
 def inherited(environment: MutableMapping[str, str]) -> list[socket.socket]:
     """Take over the listening sockets that a service manager has opened for this process.
 
@@ -62,7 +81,12 @@ def inherited(environment: MutableMapping[str, str]) -> list[socket.socket]:
     if pid != str(os.getpid()):
         return []  # They are of a parent that has passed its environment on.
     descriptors = range(FIRST_INHERITED, FIRST_INHERITED + int(count))
-    return [_prepared(_listening(descriptor)) for descriptor in descriptors]
+    return [adopted(descriptor) for descriptor in descriptors]
+
+
+def adopted(descriptor: int) -> socket.socket:
+    """Take over an inherited socket; OSError where it is none that listens for TCP."""
+    return _prepared(_listening(descriptor))
 
 
 def _listening(descriptor: int) -> socket.socket:

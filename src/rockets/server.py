@@ -10,18 +10,22 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import structlog
 import trio
 
 from rockets import __version__, health, limits, listening
 from rockets.actors.anomalies import Anomalies
+from rockets.actors.fleet import Fleet
 from rockets.actors.history import History
-from rockets.actors.rejections import open_rejections
-from rockets.actors.rocket_lists import open_rocket_lists
+from rockets.actors.rejections import Rejections, open_rejections
+from rockets.actors.replica import Replica
+from rockets.actors.rocket_lists import RocketLists, open_rocket_lists
 from rockets.instance import open_instance
-from rockets.journal.space_watch import open_space_watch
+from rockets.journal.space_watch import SpaceWatch, open_space_watch
 from rockets.journal.thread import open_thread
+from rockets.journal.writer import JournalWriter
 from rockets.lending import lender
 from rockets.settings import Settings
 from rockets.stopping import (
@@ -40,6 +44,9 @@ from rockets.web.batch import BatchBodies
 from rockets.web.connections import Connections
 from rockets.web.fast_lane import FastLane
 from rockets.web.front import Front, Lender
+from rockets.web.operations import Health
+from rockets.worker import Worker
+from rockets.worker_health import WorkerHealth
 
 log = structlog.get_logger()
 
@@ -53,9 +60,15 @@ DESCRIPTORS_WISHED = 4_096
 LAST_REQUESTS_S = 0.3
 
 
-async def serve(settings: Settings, *, started: Callable[[str], None] = lambda url: None) -> int:
+async def serve(
+    settings: Settings,
+    *,
+    worker: Worker | None = None,
+    started: Callable[[str], None] = lambda url: None,
+) -> int:
     """Run the service until a signal or a failure; gives the exit code.
 
+    `worker` is what this process has from its parent, where it is one of several.
     `started` gets the URL once the port is open.
     Raises ServeRefused or JournalRefused where it cannot start.
     """
@@ -63,13 +76,28 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda u
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_signals, stop)
         nursery.start_soon(enforce_grace, stop, settings.shutdown_grace_s)
-        await _serve(settings, stop, started)
+        if worker is not None:
+            nursery.start_soon(worker.stop_with_parent, stop)
+        await _serve(settings, stop, worker, started)
         log.info("stopped", failed=stop.failed.is_set())
         nursery.cancel_scope.cancel()
     return stop.code
 
 
-async def _serve(settings: Settings, stop: Stop, started: Callable[[str], None]) -> None:
+class _Parts(NamedTuple):
+    """What works behind the web, open."""
+
+    writer: JournalWriter
+    space: SpaceWatch
+    fleet: Fleet
+    replica: Replica | None
+    rejections: Rejections
+    lists: RocketLists
+
+
+async def _serve(
+    settings: Settings, stop: Stop, worker: Worker | None, started: Callable[[str], None]
+) -> None:
     connections_max = _connections_max(settings.connections_max)
     async with (
         open_storage(settings) as writer,
@@ -85,48 +113,80 @@ async def _serve(settings: Settings, stop: Stop, started: Callable[[str], None])
         open_thread("rocket lists") as table,
         open_rocket_lists(fleet.read_model, hop=table) as lists,
     ):
-        since = datetime.now(UTC).isoformat(timespec="seconds")
         connections = Connections(limits.connection(settings, connections_max))
-        answers = answer_budget(settings.answers_total_max)
-        app = create_app(
-            fleet=fleet,
-            lists=lists,
-            history=History(writer, fleet.read_model),
-            rejections=rejections,
-            anomalies=Anomalies(writer, fleet.read_model),
-            health=lambda: health.answer(
-                settings,
-                since=since,
-                stopping=stop.requested.is_set(),
-                writer=writer,
-                space=space,
-                fleet=fleet,
-                replica=replica,
-                connections=connections,
-                front=front,
-            ),
-            wall_clock=_microseconds,
-            limits=limits.intake(settings),
-            answers=answers,
-            body_pause_s=settings.body_pause_s,
-            body_total_s=settings.body_total_s,
-            replica=replica,
-            role=settings.role,
-        )
-        fast_lane = FastLane(
-            fleet=fleet,
+        parts = _Parts(writer, space, fleet, replica, rejections, lists)
+        await _serve_web(settings, stop, parts, connections, worker, started)
+
+
+async def _serve_web(
+    settings: Settings,
+    stop: Stop,
+    parts: _Parts,
+    connections: Connections,
+    worker: Worker | None,
+    started: Callable[[str], None],
+) -> None:
+    """Put the web in front of the parts, and run it until a stop."""
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def own_health() -> Health:
+        return health.answer(
+            settings,
+            since=since,
+            stopping=stop.requested.is_set(),
+            writer=parts.writer,
+            space=parts.space,
+            fleet=parts.fleet,
+            replica=parts.replica,
             connections=connections,
-            wall_clock=_microseconds,
-            answers=answers,
-            message_max=settings.message_max,
-            ask_timeout_s=settings.ask_timeout_s,
-            takes_messages=settings.role != "query",
-            # Where the journal is shared a read may have to wait.
-            shows_state=replica is None,
+            front=front,
         )
-        lend = lender(AnswerBound(app, answers), send_timeout_s=settings.send_timeout_s)
-        front = _front(settings, connections, lend, fast_lane)
-        await _run_front(settings, front, fast_lane, connections, stop, started)
+
+    answers = answer_budget(settings.answers_total_max)
+    worker_health = None if worker is None else WorkerHealth(worker, own_health)
+    app = create_app(
+        fleet=parts.fleet,
+        lists=parts.lists,
+        history=History(parts.writer, parts.fleet.read_model),
+        rejections=parts.rejections,
+        anomalies=Anomalies(parts.writer, parts.fleet.read_model),
+        health=own_health if worker_health is None else worker_health.answer,
+        own_health=own_health,
+        wall_clock=_microseconds,
+        limits=limits.intake(settings),
+        answers=answers,
+        body_pause_s=settings.body_pause_s,
+        body_total_s=settings.body_total_s,
+        replica=parts.replica,
+        role=settings.role,
+    )
+    fast_lane = FastLane(
+        fleet=parts.fleet,
+        connections=connections,
+        wall_clock=_microseconds,
+        answers=answers,
+        message_max=settings.message_max,
+        ask_timeout_s=settings.ask_timeout_s,
+        takes_messages=settings.role != "query",
+        # Where the journal is shared a read may have to wait.
+        shows_state=parts.replica is None,
+    )
+    lend = lender(AnswerBound(app, answers), send_timeout_s=settings.send_timeout_s)
+    front = _front(settings, connections, lend, fast_lane)
+    listeners = await _listeners(settings, worker)
+    async with trio.open_nursery() as background:
+        background.start_soon(connections.sweep)
+        background.start_soon(fast_lane.sweep)
+        if worker_health is not None:
+            background.start_soon(worker_health.keep)
+        await _run_front(settings, front, listeners, connections, stop, started)
+        background.cancel_scope.cancel()
+
+
+async def _listeners(settings: Settings, worker: Worker | None) -> list[socket.socket]:
+    if worker is not None:
+        return worker.listeners
+    return await listening.open_listeners(settings.host, settings.port, backlog=settings.backlog)
 
 
 def _front(
@@ -144,37 +204,33 @@ def _front(
 async def _run_front(
     settings: Settings,
     front: Front,
-    fast_lane: FastLane,
+    listeners: list[socket.socket],
     connections: Connections,
     stop: Stop,
     started: Callable[[str], None],
 ) -> None:
     """Accept and serve until a stop is requested, then answer what still runs."""
-    listeners = await _listen(settings)
-    async with trio.open_nursery() as background:
-        background.start_soon(connections.sweep)
-        background.start_soon(fast_lane.sweep)
-        async with trio.open_nursery() as serving:
-            await serving.start(front.run)
-            async with trio.open_nursery() as accepting:
-                for listener in listeners:
-                    accepting.start_soon(listening.accept, listener, front.take)
-                url = listening.url(listeners[0])
-                log.info("started", url=url, pid=os.getpid(), version=__version__)
-                started(url)
-                await stop.requested.wait()
-                log.info("stopping", busy=connections.statistics().busy)
-                accepting.cancel_scope.cancel()
+    async with trio.open_nursery() as cutting, trio.open_nursery() as serving:
+        await serving.start(front.run)
+        async with trio.open_nursery() as accepting:
             for listener in listeners:
-                listener.close()
-            connections.begin_stop()
-            background.start_soon(_cut_off, connections, stop, settings.shutdown_grace_s)
-            with trio.move_on_after(LAST_REQUESTS_S):
-                await connections.wait_none_left()
-            connections.stop()
+                accepting.start_soon(listening.accept, listener, front.take)
+            url = listening.url(listeners[0])
+            log.info("started", url=url, pid=os.getpid(), version=__version__)
+            started(url)
+            await stop.requested.wait()
+            log.info("stopping", busy=connections.statistics().busy)
+            accepting.cancel_scope.cancel()
+        for listener in listeners:
+            listener.close()
+        connections.begin_stop()
+        cutting.start_soon(_cut_off, connections, stop, settings.shutdown_grace_s)
+        with trio.move_on_after(LAST_REQUESTS_S):
             await connections.wait_none_left()
-            serving.cancel_scope.cancel()
-        background.cancel_scope.cancel()
+        connections.stop()
+        await connections.wait_none_left()
+        serving.cancel_scope.cancel()
+        cutting.cancel_scope.cancel()
 
 
 async def _cut_off(connections: Connections, stop: Stop, grace_s: float) -> None:
@@ -185,22 +241,6 @@ async def _cut_off(connections: Connections, stop: Stop, grace_s: float) -> None
     await stop.wait_over(stopping_s=grace_s * WORK_SHARE, failed_s=FAILED_ANSWER_S)
     log.warning("connections_cut", busy=connections.statistics().busy)
     connections.cut_off()
-
-
-async def _listen(settings: Settings) -> list[socket.socket]:
-    """Listen where the service manager does that for us, else where the settings say."""
-    try:
-        if listeners := listening.inherited(os.environ):
-            return listeners
-    except (OSError, ValueError) as error:
-        raise ServeRefused(f"the sockets passed on cannot be used: {error}") from error
-    try:
-        return await listening.listen(settings.host, settings.port, backlog=settings.backlog)
-    except (OSError, UnicodeError) as error:  # a name no resolver can take is a UnicodeError
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ServeRefused(
-            f"cannot listen on {settings.host} port {settings.port}: {reason}"
-        ) from error
 
 
 def _connections_max(wanted: int) -> int:

@@ -210,6 +210,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "query: shows rockets alone. For instances that share a journal."
         ),
     ] = "all"
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Processes that serve the port, over one journal that they share.",
+        ),
+    ] = 1
     # Well below the time that clients and load balancers wait for an answer.
     read_wait_s: Annotated[
         float,
@@ -270,12 +278,22 @@ def _wrong(name: str, value: Any, error: msgspec.ValidationError) -> str:
 
 def _refuse_together(settings: Settings) -> None:
     """Refuse what each alone would be right."""
+    if settings.workers > 1:
+        _refuse_with_workers(settings)
     if settings.journal == "sqlite":
         return
     if settings.durability == "memory":
         raise SettingsInvalid(["durability memory is not for a journal on a server"])
     if settings.fresh:
         raise SettingsInvalid(["fresh is for a journal in a file, not for one on a server"])
+
+
+def _refuse_with_workers(settings: Settings) -> None:
+    """Refuse what several processes cannot have in common."""
+    if settings.durability == "memory":
+        raise SettingsInvalid(["durability memory is not for several workers"])
+    if settings.retain_messages or settings.retain_s:
+        raise SettingsInvalid(["retention is not for several workers"])
 
 
 class _Given(msgspec.Struct, frozen=True):

@@ -49,6 +49,12 @@ class Stop:
             self._requested_at = trio.current_time()
         self.requested.set()
 
+    def signal(self) -> None:
+        """Stop as a signal asks for it: the first one cleanly, the second one at once."""
+        if self.requested.is_set():
+            os._exit(EXIT_FORCED)
+        self.request()
+
     def fail(self, code: int) -> None:
         """Stop because something is beyond repair."""
         self.code = code
@@ -68,12 +74,10 @@ class Stop:
 
 
 async def watch_signals(stop: Stop) -> None:
-    """The first signal asks for a clean stop, the second ends the process at once."""
+    """Stop as signals ask for it, for ever."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            if stop.requested.is_set():
-                os._exit(EXIT_FORCED)
-            stop.request()
+            stop.signal()
 
 
 async def enforce_grace(stop: Stop, grace_s: float) -> None:

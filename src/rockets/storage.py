@@ -12,6 +12,7 @@ from rockets.journal import (
     Journal,
     JournalWriter,
     NoteLimits,
+    SharedSqliteJournal,
     inline,
     open_journal,
     open_postgresql,
@@ -63,14 +64,23 @@ async def _open_journal(settings: Settings, write: Hop) -> AsyncIterator[Journal
 
 def _opened(settings: Settings) -> Journal:
     limits = NoteLimits(settings.notes_max, settings.notes_bytes_max)
-    if settings.durability == "memory" or settings.journal_kind == "sqlite":
+    reserve_bytes = settings.reserve_bytes
+    is_alone = settings.workers == 1
+    if settings.durability == "memory" or (settings.journal_kind == "sqlite" and is_alone):
         return open_journal(
             settings.database,
             durability=settings.durability,
-            reserve_bytes=settings.reserve_bytes,
+            reserve_bytes=reserve_bytes,
             note_limits=limits,
         )
     address, durability = settings.journal, settings.durability
+    if settings.journal_kind == "sqlite":
+        return SharedSqliteJournal(
+            settings.database,
+            durability=durability,
+            reserve_bytes=reserve_bytes,
+            note_limits=limits,
+        )
     if settings.journal_kind == "redis":
         return open_redis(address, durability=durability, note_limits=limits)
     return open_postgresql(address, durability=durability, jitter=random, note_limits=limits)

@@ -26,6 +26,7 @@ EVENTS: dict[str, str] = {
     "journal_moved": "An old database was moved aside by --fresh.",
     "ledgers_dropped": "The kept ledgers were damaged; all are folded from the messages again.",
     "ledgers_recovered": "Ledgers and the records behind them were read; the state is complete.",
+    "parent_gone": "The parent of this worker has ended without stopping it; the worker stops.",
     "pruned": "Messages that need not be kept any longer were removed; nobody sees them again.",
     "pruning_failed": "The journal did not prune; what is left goes the next time.",
     "rejection_not_removed": "A retried message is stored, its rejection stayed in the list.",
@@ -40,6 +41,7 @@ EVENTS: dict[str, str] = {
     "stopping": "No new connections; what runs is answered.",
     "store_reached": "The store that instances share can be asked again.",
     "store_unreachable": "The store that instances share cannot be asked; reads get 503.",
+    "worker_ended": "A worker ended, below 0 by that signal; it is started again.",
 }
 
 

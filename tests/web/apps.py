@@ -54,6 +54,7 @@ def _app(
         rejections=rejections,
         anomalies=Anomalies(fleet._journal, fleet.read_model),
         health=lambda: health,
+        own_health=lambda: health,
         wall_clock=clock,
         limits=IntakeLimits(),
         answers=answers or answer_budget(2**26),

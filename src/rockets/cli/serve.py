@@ -5,9 +5,10 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import click
 import structlog
@@ -15,10 +16,11 @@ import trio
 
 from rockets.cli.interrupts import end
 from rockets.journal.base import JournalRefused
-from rockets.server import serve as run_server
+from rockets.server import serve as serve_alone
 from rockets.settings import FIELDS, Settings, SettingsInvalid, read_settings
 from rockets.stopping import EXIT_REFUSED, ServeRefused
 from rockets.telemetry import set_up_logs
+from rockets.workers import serve_workers
 
 log = structlog.get_logger()
 
@@ -58,11 +60,22 @@ def serve(config: str | None, **flags: Any) -> None:
     except SettingsInvalid as invalid:
         end("serve", EXIT_REFUSED, *invalid.problems)
     set_up_logs(settings.log_level)
+    run(partial(_serve, settings))
+
+
+async def _serve(settings: Settings) -> int:
+    if settings.fresh and settings.durability != "memory":
+        _move_aside(Path(settings.database))
+    if settings.workers > 1:
+        return await serve_workers(settings, started=_say_started)
+    return await serve_alone(settings, started=_say_started)
+
+
+def run(serving: Callable[[], Awaitable[int]]) -> NoReturn:
+    """Run a server and exit with its code, or with one line where it was refused."""
     _tune_interpreter()
     try:
-        if settings.fresh and settings.durability != "memory":
-            _move_aside(Path(settings.database))
-        code = trio.run(lambda: run_server(settings, started=_say_started))
+        code = trio.run(serving)
     except BaseExceptionGroup as group:
         # Start order is nested nurseries, so a refusal arrives wrapped.
         refused, rest = group.split((JournalRefused, ServeRefused))

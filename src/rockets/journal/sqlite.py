@@ -86,7 +86,7 @@ class SqliteJournal:
         self._wal_pages = self._wal_pages_checkpointed = 0
         with ExitStack() as opened:
             file = self._open_file(self._path, durability, busy_timeout_ms, vfs, opened)
-            self._writer, self._reader = file
+            self._writer, self._reader = file.writer, file.reader
             # The hook comes after the pragmas: wal_autocheckpoint replaces whatever hook there is.
             self._writer.set_wal_hook(self._note_wal_pages)
             self._opened = opened.pop_all()

@@ -137,10 +137,11 @@ SCHEMA_VERSION = len(TABLES)
 
 
 class SqliteFile(NamedTuple):
-    """The two connections to an open file."""
+    """The two connections to an open file, and the descriptor of the lock of who holds it."""
 
     writer: apsw.Connection
     reader: apsw.Connection
+    lock: int | None = None
 
 
 class Checkpoint(NamedTuple):
@@ -160,7 +161,7 @@ def open_file(
     pragmas = _pragmas(durability, busy_timeout_ms)
     with _refusing(path):
         _refuse_old_sqlite(apsw.sqlite_lib_version())
-        _lock(path, opened)
+        lock = _lock(path, opened)
         _create_private(path)
         writer = _connect(path, vfs, busy_timeout_ms, opened)
         version = _schema_version(writer)
@@ -172,20 +173,23 @@ def open_file(
         reader = connect_reader(path, durability, busy_timeout_ms, vfs, opened)
         if durability == "full":
             _allocate_wal(path)
-    return SqliteFile(writer, reader)
+    return SqliteFile(writer, reader, lock)
 
 
 @contextmanager
-def hold_file(path: str | os.PathLike[str], durability: str = "full") -> Iterator[None]:
+def hold_file(path: str | os.PathLike[str], durability: str = "full") -> Iterator[int]:
     """Make the file ready for instances that share it, and keep everybody else out meanwhile.
+
+    Gives the descriptor of the lock: a process that inherits it keeps them out as well.
 
     It stays open here, because the first connection of all takes for granted what it finds in the
     WAL, synced or not, and so would an instance that starts after all others were killed.
     Raises `JournalRefused` as `open_file` does. Not to be carried across a fork.
     """
     with ExitStack() as opened:
-        open_file(Path(path), durability, BUSY_TIMEOUT_MS, None, opened)
-        yield
+        lock = open_file(Path(path), durability, BUSY_TIMEOUT_MS, None, opened).lock
+        assert lock is not None, "the file was opened to be held"
+        yield lock
 
 
 def join_file(
@@ -236,7 +240,7 @@ def _refuse_old_sqlite(version: str) -> None:
         raise JournalRefused(f"SQLite {version} may corrupt a WAL database, {least} does not")
 
 
-def _lock(path: Path, opened: ExitStack) -> None:
+def _lock(path: Path, opened: ExitStack) -> int:
     """Lock the side file until `opened` closes it, or refuse with the holder's pid.
 
     The lock is on the open file, so it also keeps out a second journal in this process,
@@ -252,6 +256,7 @@ def _lock(path: Path, opened: ExitStack) -> None:
         raise JournalHeld(f"held by process {holder}") from None
     # A fixed width overwrites the last holder without truncation, so a full disk does not matter.
     os.pwrite(lock, b"%-19d\n" % os.getpid(), 0)
+    return lock
 
 
 def _refuse_unheld(path: Path) -> None:

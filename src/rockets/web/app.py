@@ -57,6 +57,7 @@ def create_app(
     rejections: Rejections,
     anomalies: Anomalies,
     health: Callable[[], Health],
+    own_health: Callable[[], Health],
     wall_clock: Callable[[], int],
     limits: IntakeLimits,
     answers: ByteBudget,
@@ -107,7 +108,7 @@ def create_app(
     fleet_routes.add_routes(app, read_model=fleet.read_model, rejections=rejections)
     rockets.add_routes(app, read_model=fleet.read_model, lists=lists, history=history)
     history_routes.add_routes(app, history=history)
-    operations.add_routes(app, health=health)
+    operations.add_routes(app, health=health, own_health=own_health)
     openapi.add_routes(app, batch_messages_max=limits.batch_messages_max)
     swagger_ui.add_routes(app)
     problem_pages.add_routes(app)

@@ -34,8 +34,13 @@ class Health(msgspec.Struct, frozen=True):
         return 200 if self.status == "ok" else 503
 
 
-def add_routes(app: QuartTrio, *, health: Callable[[], Health]) -> None:
-    """Mount the routes."""
+def add_routes(
+    app: QuartTrio, *, health: Callable[[], Health], own_health: Callable[[], Health]
+) -> None:
+    """Mount the routes.
+
+    Among workers `health` speaks for all. Whether to send something here only the own one says.
+    """
 
     @app.get("/health")
     async def get_health() -> Response:
@@ -50,7 +55,7 @@ def add_routes(app: QuartTrio, *, health: Callable[[], Health]) -> None:
 
     @app.get("/readyz")
     async def get_readyz() -> Response:
-        return _empty(health().http_status)
+        return _empty(own_health().http_status)
 
 
 def _empty(status: int) -> Response:
