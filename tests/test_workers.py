@@ -1,6 +1,6 @@
 """Several workers on one port over one file, as real processes.
 
-`ROCKETS_FAULT_ROUNDS=50` kills a worker so often in place of three times.
+`FAULT_ROUNDS=50` kills a worker so often in place of three times.
 """
 
 import os
@@ -24,7 +24,7 @@ from tests.test_socket_activation import activated
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = int(os.environ.get("ROCKETS_FAULT_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
 CHANNELS = ("r0", "r1", "r2", "r3")
 NUMBERS = range(1, 41)
 
