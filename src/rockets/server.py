@@ -74,9 +74,12 @@ async def serve(
     """
     stop = Stop(settings.shutdown_grace_s)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch_signals, stop)
         nursery.start_soon(enforce_grace, stop, settings.shutdown_grace_s)
-        if worker is not None:
+        if worker is None:
+            nursery.start_soon(watch_signals, stop.signal)
+        else:
+            # A service manager may signal a worker as well as its parent: two are no haste.
+            nursery.start_soon(watch_signals, stop.request)
             nursery.start_soon(worker.stop_with_parent, stop)
         await _serve(settings, stop, worker, started)
         log.info("stopped", failed=stop.failed.is_set())

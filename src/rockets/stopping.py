@@ -3,7 +3,7 @@
 import math
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -73,11 +73,11 @@ class Stop:
             await trio.sleep(failed_s)
 
 
-async def watch_signals(stop: Stop) -> None:
-    """Stop as signals ask for it, for ever."""
+async def watch_signals(ask: Callable[[], None]) -> None:
+    """Call this for each signal that asks for a stop, for ever."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            stop.signal()
+            ask()
 
 
 async def enforce_grace(stop: Stop, grace_s: float) -> None:

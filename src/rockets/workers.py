@@ -42,7 +42,7 @@ async def serve_workers(
     """
     stop = Stop(settings.shutdown_grace_s)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch_signals, stop)
+        nursery.start_soon(watch_signals, stop.signal)
         with _held(settings) as lock, ExitStack() as opened:
             listeners = await listening.open_listeners(
                 settings.host, settings.port, backlog=settings.backlog
@@ -125,7 +125,8 @@ class _Workers:
             began = trio.current_time()
             code = await self._run(index)
             if code > 0 and code != EXIT_FORCED:
-                self._stop.fail(code)
+                # What the first one ended with says more than what the others then find.
+                self._stop.fail(self._stop.code or code)
             elif not self._stop.requested.is_set():
                 log.warning("worker_ended", worker=index + 1, code=code)
                 with trio.move_on_at(began + RESTART_S):
@@ -133,11 +134,13 @@ class _Workers:
 
     async def _run(self, index: int) -> int:
         """Run one worker to its end; gives its exit code, or the number of a signal below 0."""
+        listeners = [listener.fileno() for listener in self._listeners]
+        order = Order(self._settings, index, listeners, self._board)
         ours, its = socket.socketpair()
         with ours:
             with its:
-                process = await self._start(index, its)
-                ours.send(msgspec.json.encode(self._order(index)) + b"\n")
+                process = await self._start(order, its)
+                ours.send(msgspec.json.encode(order) + b"\n")
             self._running[index] = process
             if self._stop.requested.is_set():
                 process.terminate()
@@ -149,22 +152,15 @@ class _Workers:
         self._health.clear(index)
         return code
 
-    async def _start(self, index: int, line: socket.socket) -> trio.Process:
-        inherited = [line.fileno(), *self._descriptors(), self._board, *self._lock]
-        of = f"{index + 1}/{self._settings.workers}"  # for whoever reads the list of processes
+    async def _start(self, order: Order, line: socket.socket) -> trio.Process:
+        of = f"{order.index + 1}/{self._settings.workers}"  # for whoever reads a list of processes
         return await trio.lowlevel.open_process(
             [sys.executable, "-m", "rockets.cli.worker", str(line.fileno()), of],
             stdin=subprocess.DEVNULL,
-            pass_fds=inherited,
+            pass_fds=[line.fileno(), *order.listeners, order.board, *self._lock],
             # Ctrl-C goes to a whole group; they are told by the parent, once.
             process_group=0,
         )
-
-    def _order(self, index: int) -> Order:
-        return Order(self._settings, index, self._descriptors(), self._board)
-
-    def _descriptors(self) -> list[int]:
-        return [listener.fileno() for listener in self._listeners]
 
     async def _wait_ready(self, index: int, line: socket.socket) -> None:
         line.setblocking(False)
