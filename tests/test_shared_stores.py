@@ -1,6 +1,5 @@
 """Two instances as real processes on one server, PostgreSQL or Redis."""
 
-import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -10,7 +9,6 @@ from random import Random, random
 from typing import NamedTuple
 
 import msgspec
-import psycopg
 import pytest
 import trio
 
@@ -288,9 +286,6 @@ async def test_a_server_that_has_lost_something_ends_the_instance(
         assert len(one.events("journal_behind")) == 1
 
 
-OPERATIONS = Path(__file__).parent.parent / "docs" / "operations.md"
-
-
 async def run(*arguments: str) -> None:
     """Run a command of ours that must succeed."""
     await trio.run_process([sys.executable, "-m", "rockets", *arguments], capture_stdout=True)
@@ -313,20 +308,12 @@ async def test_messages_move_from_a_file_to_a_server_and_back(store: Store, tmp_
         await run("import", str(file), f"{target.url}/messages")
         assert await shown(target.port, wanted) == known
 
-    if store.address.startswith("postgresql"):
-        back.write_bytes(await trio.to_thread.run_sync(read_as_documented, store.address))
-        async with serving(tmp_path / "to") as target:
-            await run("import", str(back), f"{target.url}/messages")
-            assert await shown(target.port, wanted) == known
+        # Beside the instance, which goes on.
+        await run("export", "--journal", store.address, "--output", str(back))
 
-
-def read_as_documented(address: str) -> bytes:
-    """Do what the documented command of PostgreSQL's does."""
-    found = re.search(r'"(SELECT translate.*)"', OPERATIONS.read_text(encoding="utf-8"))
-    assert found is not None
-    query = found[1].replace("\\\\", "\\")  # as the shell does
-    with psycopg.connect(address) as connection:
-        return b"".join(f"{line}\n".encode() for (line,) in connection.execute(query.encode()))
+    async with serving(tmp_path / "to") as target:
+        await run("import", str(back), f"{target.url}/messages")
+        assert await shown(target.port, wanted) == known
 
 
 async def refusal(*flags: str, program: Sequence[str] = ("-m", "rockets")) -> str:

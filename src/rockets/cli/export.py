@@ -9,14 +9,15 @@ from typing import BinaryIO
 
 import click
 
-from rockets.cli.database import database_option, database_path
+from rockets.cli.database import database_option, journal_option, journal_settings
 from rockets.cli.interrupts import EXIT_INTERRUPTED, end, terminated_like_interrupted
 from rockets.cli.progress_line import ProgressLine
+from rockets.cli.shared_records import SharedRecords
 from rockets.cli.stored_records import Page, RecordsDamaged, StoredRecords
 from rockets.cli.whole_file import whole_file
 from rockets.domain.messages import normalize_channel
 from rockets.journal import JournalRefused, Pruned
-from rockets.settings import SettingsInvalid
+from rockets.settings import Settings, SettingsInvalid
 
 EXIT_DAMAGED = 1
 EXIT_IMPOSSIBLE = 2
@@ -30,6 +31,7 @@ _BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 @click.command()
 @database_option
+@journal_option
 @click.option("--channel", "channels", multiple=True, help="Only this rocket; may be repeated.")
 @click.option("--by-rocket", is_flag=True, help="Sort by rocket and message number.")
 @click.option(
@@ -38,19 +40,25 @@ _BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
     default="-",
     help="File to write; it is replaced when all is written.  [default: standard output]",
 )
-def export(database: str | None, channels: Sequence[str], by_rocket: bool, output: Path) -> None:
+def export(
+    database: str | None,
+    journal: str | None,
+    channels: Sequence[str],
+    by_rocket: bool,
+    output: Path,
+) -> None:
     """Write every stored message as NDJSON, one a line, in the order in which they were stored.
 
     Works beside a running service and gives what was stored at the start. Conflicts and refused
     bodies are not messages and are left out. Says which rockets miss messages because they were
     pruned.
-    Exits with 0 when all is written, 1 when the database is damaged, 2 when something asked for
+    Exits with 0 when all is written, 1 when the journal is damaged, 2 when something asked for
     is impossible, and 130 when interrupted.
     """
     written = _Written()
     try:
         with terminated_like_interrupted():
-            _export(database_path(database), channels, by_rocket, output, written)
+            _export(journal_settings(database, journal), channels, by_rocket, output, written)
     except KeyboardInterrupt:
         end("export", EXIT_INTERRUPTED, f"interrupted after {written.messages} messages")
     except RecordsDamaged as damage:
@@ -72,17 +80,19 @@ class _Written:
 
 
 def _export(
-    database: Path, channels: Sequence[str], by_rocket: bool, output: Path, written: _Written
+    settings: Settings, channels: Sequence[str], by_rocket: bool, output: Path, written: _Written
 ) -> None:
     streams = [_channel(text) for text in channels]
-    with StoredRecords(database) as records:
+    database = Path(settings.database) if settings.journal == "sqlite" else None
+    with SharedRecords(settings) if database is None else StoredRecords(database) as records:
         absent = [
             stream
             for stream in streams
             if not records.has(stream) and not any(records.pruned([stream]))
         ]
         if absent:
-            raise ValueError(f"{database}: there is no message of {absent[0]}")
+            where = settings.journal_kind if database is None else database
+            raise ValueError(f"{where}: there is no message of {absent[0]}")
         pages = records.by_stream(streams) if by_rocket else records.by_position(streams)
         with _open_output(output, database, written) as file, ProgressLine() as progress:
             for page in pages:
@@ -131,7 +141,7 @@ def _line(body: bytes) -> bytes:
 
 
 @contextmanager
-def _open_output(output: Path, database: Path, written: _Written) -> Iterator[BinaryIO]:
+def _open_output(output: Path, database: Path | None, written: _Written) -> Iterator[BinaryIO]:
     if str(output) == "-":
         try:
             yield sys.stdout.buffer
@@ -146,9 +156,10 @@ def _open_output(output: Path, database: Path, written: _Written) -> Iterator[Bi
         yield file
 
 
-def _refuse_output(output: Path, database: Path) -> None:
+def _refuse_output(output: Path, database: Path | None) -> None:
     """Refuse to replace what is no export: the database itself, or a device."""
-    ours = [Path(f"{database}{ending}") for ending in ("", "-wal", "-shm", ".lock")]
+    endings = () if database is None else ("", "-wal", "-shm", ".lock")
+    ours = [Path(f"{database}{ending}") for ending in endings]
     if output.resolve() in [path.resolve() for path in ours]:
         raise ValueError(f"{output} belongs to the database")
     if output.exists() and not output.is_file():
