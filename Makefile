@@ -40,7 +40,8 @@ AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo --preserve-env=DEBIAN_FRONT
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve launch test test-quick test-tools bench bench-scale bench-tools lint format cover lock clean
+.PHONY: help serve launch test test-quick test-tools bench bench-scale bench-tools lint format cover lock \
+	wheel sbom clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -102,10 +103,25 @@ lock:  ## pin all dependencies anew; ARGS=--upgrade takes newer versions
 		--constraint requirements/serve.txt --output-file requirements/postgresql.txt pyproject.toml -
 	@$(BIN)/python -c '$(BUILD_REQUIRES)' | $(LOCK) $(ARGS) --extra redis \
 		--constraint requirements/serve.txt --output-file requirements/redis.txt pyproject.toml -
+	@$(LOCK) $(ARGS) --group release --output-file requirements/release.txt
 	@$(BIN)/python -c '$(BUILD_REQUIRES)' | $(LOCK) $(ARGS) --extra dev \
 		--constraint requirements/serve.txt --constraint requirements/postgresql.txt \
 		--constraint requirements/redis.txt \
 		--output-file requirements/test.txt pyproject.toml -
+
+# hatchling gives every file of a wheel the same date, mode and order; so two builds are one wheel.
+wheel: $(TEST_READY)  ## build dist/*.whl, the same bytes from the same source
+	@rm -f dist/*.whl
+	@$(BIN)/python -m hatchling build --target wheel --directory dist
+
+# An environment of its own: the tool's dependencies have nothing to do with ours.
+sbom: $(TEST_READY)  ## write dist/rockets.cdx.json, the bill of materials (CycloneDX) of what is installed
+	@test -x $(VENV)/release/bin/cyclonedx-py || { \
+		$(BIN)/python -m venv $(VENV)/release && $(VENV)/release/bin/python -m pip --quiet install \
+			--require-hashes --only-binary :all: --requirement requirements/release.txt; }
+	@mkdir -p dist
+	@$(VENV)/release/bin/cyclonedx-py requirements requirements/serve.txt --pyproject pyproject.toml \
+		--output-reproducible --validate --output-file dist/rockets.cdx.json
 
 clean:  ## remove .venv, caches and build results; databases stay
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

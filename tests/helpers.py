@@ -207,6 +207,7 @@ async def serving(
     command: Sequence[str] = ("-m", "rockets", "serve"),
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    interpreter: str = sys.executable,
 ) -> AsyncIterator[ServerProcess]:
     """Run a server on a free port with its database in this directory, until the block ends.
 
@@ -218,7 +219,7 @@ async def serving(
     database = directory / "rockets.db"
     with log.open("ab") as stderr:
         process = await trio.lowlevel.open_process(
-            [sys.executable, *command, "--port", "0", "--database", str(database), *flags],
+            [interpreter, *command, "--port", "0", "--database", str(database), *flags],
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=environment,

@@ -757,6 +757,7 @@ def test_every_dependency_is_locked_with_a_hash() -> None:
         "test": test,
         "postgresql": [*serve, *extras["postgresql"]],
         "redis": [*serve, *extras["redis"]],
+        "release": tomllib.loads(_pyproject())["dependency-groups"]["release"],
     }
 
     for name, required in locks.items():
