@@ -231,8 +231,8 @@ QUART_FREE = tuple(
     f"rockets.web.{name}"
     for name in (
         "answer_bound", "batch", "body_stream", "byte_budget", "connections", "etags",
-        "fast_lane", "framing", "front", "parameters", "problems", "readiness", "reading",
-        "rocket_list",
+        "fast_lane", "feed", "feed_events", "feed_reader", "framing", "front", "parameters",
+        "problems", "readiness", "reading", "rocket_list", "streams",
     )
 )
 # fmt: on

@@ -6,6 +6,7 @@ answer what runs, let the actors and the writer finish, checkpoint and close the
 
 import os
 import resource
+import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -39,7 +40,9 @@ from rockets.web.app import create_app
 from rockets.web.batch import BatchBodies
 from rockets.web.connections import Connections
 from rockets.web.fast_lane import FastLane
+from rockets.web.feed import Feed
 from rockets.web.front import Front, Lender
+from rockets.web.streams import Streams
 
 log = structlog.get_logger()
 
@@ -88,12 +91,19 @@ async def _serve(settings: Settings, stop: Stop, started: Callable[[str], None])
         since = datetime.now(UTC).isoformat(timespec="seconds")
         connections = Connections(limits.connection(settings, connections_max))
         answers = answer_budget(settings.answers_total_max)
+        feed = Feed(
+            fleet.read_model,
+            lists,
+            boot_id=secrets.token_hex(6),
+            readers_max=min(settings.readers_max, connections_max // 2),
+        )
         app = create_app(
             fleet=fleet,
             lists=lists,
             history=History(writer, fleet.read_model),
             rejections=rejections,
             anomalies=Anomalies(writer, fleet.read_model),
+            feed=feed,
             health=lambda: health.answer(
                 settings,
                 since=since,
@@ -104,6 +114,7 @@ async def _serve(settings: Settings, stop: Stop, started: Callable[[str], None])
                 replica=replica,
                 connections=connections,
                 front=front,
+                feed=feed,
             ),
             wall_clock=_microseconds,
             limits=limits.intake(settings),
@@ -124,19 +135,25 @@ async def _serve(settings: Settings, stop: Stop, started: Callable[[str], None])
             # Where the journal is shared a read may have to wait.
             shows_state=replica is None,
         )
+        streams = Streams(feed, connections, send_timeout_s=settings.send_timeout_s)
         lend = lender(AnswerBound(app, answers), send_timeout_s=settings.send_timeout_s)
-        front = _front(settings, connections, lend, fast_lane)
-        await _run_front(settings, front, fast_lane, connections, stop, started)
+        front = _front(settings, connections, lend, fast_lane, streams)
+        await _run_front(settings, front, fast_lane, streams, connections, stop, started)
 
 
 def _front(
-    settings: Settings, connections: Connections, lend: Lender, fast_lane: FastLane
+    settings: Settings,
+    connections: Connections,
+    lend: Lender,
+    fast_lane: FastLane,
+    streams: Streams,
 ) -> Front:
     return Front(
         connections=connections,
         lend=lend,
         rules=BatchBodies(settings.message_max, settings.batch_max),
         fast_lane=fast_lane if settings.fast_lane else None,
+        streams=streams if settings.fast_lane else None,
         limits=limits.front(settings),
     )
 
@@ -145,6 +162,7 @@ async def _run_front(
     settings: Settings,
     front: Front,
     fast_lane: FastLane,
+    streams: Streams,
     connections: Connections,
     stop: Stop,
     started: Callable[[str], None],
@@ -154,6 +172,8 @@ async def _run_front(
     async with trio.open_nursery() as background:
         background.start_soon(connections.sweep)
         background.start_soon(fast_lane.sweep)
+        background.start_soon(streams.run_rounds)
+        background.start_soon(streams.send_unsent)
         async with trio.open_nursery() as serving:
             await serving.start(front.run)
             async with trio.open_nursery() as accepting:
@@ -168,6 +188,7 @@ async def _run_front(
             for listener in listeners:
                 listener.close()
             connections.begin_stop()
+            streams.stop()
             background.start_soon(_cut_off, connections, stop, settings.shutdown_grace_s)
             with trio.move_on_after(LAST_REQUESTS_S):
                 await connections.wait_none_left()

@@ -16,8 +16,8 @@ from rockets.actors.history import History
 from rockets.actors.rejections import Rejections
 from rockets.actors.replica import Replica
 from rockets.actors.rocket_lists import RocketLists
-from rockets.web import fleet as fleet_routes
 from rockets.web import (
+    events,
     freshness,
     messages,
     notes,
@@ -29,8 +29,10 @@ from rockets.web import (
     roles,
     swagger_ui,
 )
+from rockets.web import fleet as fleet_routes
 from rockets.web import history as history_routes
 from rockets.web.byte_budget import ByteBudget
+from rockets.web.feed import Feed
 from rockets.web.messages import Intake, IntakeLimits
 from rockets.web.operations import Health
 from rockets.web.problems import Answer, ProblemName
@@ -56,6 +58,7 @@ def create_app(
     history: History,
     rejections: Rejections,
     anomalies: Anomalies,
+    feed: Feed,
     health: Callable[[], Health],
     wall_clock: Callable[[], int],
     limits: IntakeLimits,
@@ -107,6 +110,7 @@ def create_app(
     fleet_routes.add_routes(app, read_model=fleet.read_model, rejections=rejections)
     rockets.add_routes(app, read_model=fleet.read_model, lists=lists, history=history)
     history_routes.add_routes(app, history=history)
+    events.add_routes(app, feed=feed)
     operations.add_routes(app, health=health)
     openapi.add_routes(app, batch_messages_max=limits.batch_messages_max)
     swagger_ui.add_routes(app)
