@@ -17,6 +17,7 @@ from rockets.actors.rejections import Rejections
 from rockets.actors.replica import Replica
 from rockets.actors.rocket_lists import RocketLists
 from rockets.web import (
+    dashboard,
     events,
     freshness,
     messages,
@@ -113,6 +114,7 @@ def create_app(
     events.add_routes(app, feed=feed)
     operations.add_routes(app, health=health)
     openapi.add_routes(app, batch_messages_max=limits.batch_messages_max)
+    dashboard.add_routes(app)
     swagger_ui.add_routes(app)
     problem_pages.add_routes(app)
     return app

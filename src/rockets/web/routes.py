@@ -146,6 +146,14 @@ _NOT_TAKEN: tuple[ProblemName, ...] = (
     "overloaded",
 )
 _PAGE = (Answer(200, "A page.", {HTML: str}, headers=("ETag",)),)
+_FILE = (
+    Answer(
+        200,
+        "The file.",
+        {HTML: str, "text/css": str, "text/javascript": str, "text/plain": str},
+        headers=("ETag",),
+    ),
+)
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -332,6 +340,20 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET",
+        "/",
+        "The dashboard",
+        answers=_PAGE,
+    ),
+    Route(
+        "GET",
+        "/dashboard/{file}",
+        "A file of the dashboard",
+        parameters=(Parameter("file", "path", str, "Its name.", "dashboard.css"),),
+        answers=_FILE,
+        problems=("not-found",),
+    ),
+    Route(
+        "GET",
         "/docs",
         "Swagger UI",
         answers=_PAGE,
@@ -341,14 +363,7 @@ ROUTES: tuple[Route, ...] = (
         "/docs/{file}",
         "A file of Swagger UI",
         parameters=(Parameter("file", "path", str, "Its name.", "swagger-ui.css"),),
-        answers=(
-            Answer(
-                200,
-                "The file.",
-                {HTML: str, "text/css": str, "text/javascript": str, "text/plain": str},
-                headers=("ETag",),
-            ),
-        ),
+        answers=_FILE,
         problems=("not-found",),
     ),
     Route(
