@@ -17,9 +17,11 @@ import trio
 
 from rockets import __version__, health, limits, listening
 from rockets.actors.anomalies import Anomalies
+from rockets.actors.fleet import Fleet
 from rockets.actors.history import History
 from rockets.actors.rejections import open_rejections
-from rockets.actors.rocket_lists import open_rocket_lists
+from rockets.actors.replica import Replica
+from rockets.actors.rocket_lists import RocketLists, open_rocket_lists
 from rockets.instance import open_instance
 from rockets.journal.space_watch import open_space_watch
 from rockets.journal.thread import open_thread
@@ -91,12 +93,7 @@ async def _serve(settings: Settings, stop: Stop, started: Callable[[str], None])
         since = datetime.now(UTC).isoformat(timespec="seconds")
         connections = Connections(limits.connection(settings, connections_max))
         answers = answer_budget(settings.answers_total_max)
-        feed = Feed(
-            fleet.read_model,
-            lists,
-            boot_id=secrets.token_hex(6),
-            readers_max=min(settings.readers_max, connections_max // 2),
-        )
+        feed = _feed(settings, fleet, replica, lists, connections_max)
         app = create_app(
             fleet=fleet,
             lists=lists,
@@ -141,6 +138,23 @@ async def _serve(settings: Settings, stop: Stop, started: Callable[[str], None])
         await _run_front(settings, front, fast_lane, streams, connections, stop, started)
 
 
+def _feed(
+    settings: Settings,
+    fleet: Fleet,
+    replica: Replica | None,
+    lists: RocketLists,
+    connections_max: int,
+) -> Feed:
+    return Feed(
+        fleet.read_model,
+        lists,
+        boot_id=secrets.token_hex(6),
+        replica=replica,
+        # Half of the connections stay for those who send and ask.
+        readers_max=min(settings.readers_max, connections_max // 2),
+    )
+
+
 def _front(
     settings: Settings,
     connections: Connections,
@@ -153,7 +167,7 @@ def _front(
         lend=lend,
         rules=BatchBodies(settings.message_max, settings.batch_max),
         fast_lane=fast_lane if settings.fast_lane else None,
-        streams=streams if settings.fast_lane else None,
+        streams=streams if settings.fast_lane and settings.role != "ingest" else None,
         limits=limits.front(settings),
     )
 

@@ -32,6 +32,7 @@ from rockets.cli.event_source import (
     Lost,
     StreamRefused,
 )
+from rockets.cli.watch_view import LinesView, TableView
 from rockets.cli.watched_fleet import WatchedFleet
 from tests.cli.tiny_server import UNAVAILABLE, open_refusing_port, open_tiny_server
 from tests.helpers import ServerProcess, body, connected, post, serving
@@ -130,6 +131,21 @@ async def test_a_service_without_a_feed_is_not_asked_again() -> None:
             async with aclosing(EventSource(server.url, "/events").follow()) as stream:
                 with pytest.raises(StreamRefused):
                     await anext(stream)
+
+
+async def test_what_is_stale_is_called_so_until_it_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines, table = LinesView(as_json=False), TableView(())
+    shown = []
+    for event in (Event("stale", b'{"seconds":7}', None), Event("fresh", b"{}", None)):
+        for view in (lines, table):
+            view.take(event)
+        shown.append(table.state)
+
+    stale = "stale by 7 s and more: the service is cut off from its store, or behind"
+    assert shown == [stale, "live"]
+    assert capsys.readouterr().err.splitlines() == [stale, "up to date again"]
 
 
 def rocket(channel: str, speed: int, received: int, *, complete: bool = True) -> Event:

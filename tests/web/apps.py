@@ -87,8 +87,8 @@ async def running_app(
         open_rejections(fleet._journal, wall_clock=clock) as rejections,
         open_rocket_lists(fleet.read_model, hop=inline, exact_max=exact_max) as lists,
     ):
-        feed = Feed(fleet.read_model, lists, boot_id="boot")
         replica = None if instance is None else instance.replica
+        feed = Feed(fleet.read_model, lists, boot_id="boot", replica=replica)
         yield _app(fleet, feed, rejections, health, replica=replica, role=role).test_client()
 
 
@@ -148,7 +148,9 @@ async def running_service(
         open_rocket_lists(fleet.read_model, hop=inline, exact_max=exact_max) as lists,
     ):
         connections = Register()
-        feed = Feed(fleet.read_model, lists, boot_id="boot", readers_max=readers_max)
+        feed = Feed(
+            fleet.read_model, lists, boot_id="boot", replica=replica, readers_max=readers_max
+        )
         streams = Streams(feed, connections, send_timeout_s=bounds.send_timeout_s)
         lane = FastLane(
             fleet=fleet,
@@ -172,7 +174,7 @@ async def running_service(
             rules=BatchBodies(intake.message_max, intake.batch_max),
             limits=bounds,
             fast_lane=lane if fast_lane else None,
-            streams=streams if fast_lane else None,
+            streams=streams if fast_lane and role != "ingest" else None,
         )
         async with trio.open_nursery() as sweeping:
             sweeping.start_soon(lane.sweep)

@@ -19,7 +19,7 @@ from rockets.domain.rocket import Rocket
 from rockets.journal.thread import inline
 from rockets.web import feed as feed_module
 from rockets.web import feed_events, feed_reader
-from rockets.web.feed import Feed, FeedQuery
+from rockets.web.feed import INTERVAL_MAX_MS, INTERVAL_MS, Feed, FeedQuery
 from rockets.web.feed_events import Gone
 from rockets.web.feed_reader import HEARTBEAT_S, Behind, Reader, Told, next_time
 from tests.helpers import message
@@ -73,9 +73,15 @@ class World:
         *,
         snapshot: bool = True,
         last_event_id: str | None = None,
+        interval_ms: int = INTERVAL_MS,
     ) -> Reader:
         """Make a reader."""
-        query = FeedQuery(rockets=rockets, snapshot=snapshot, last_event_id=last_event_id)
+        query = FeedQuery(
+            rockets=rockets,
+            snapshot=snapshot,
+            last_event_id=last_event_id,
+            interval_ms=interval_ms,
+        )
         return Reader(self.feed, query, retry_ms=1)
 
     def changed_since(self, number: int) -> set[Channel]:
@@ -374,12 +380,20 @@ async def test_a_rocket_that_changes_often_is_told_once_as_it_is_now() -> None:
 
 
 @pytest.mark.parametrize(
-    ("silent_s", "text"),
-    [(HEARTBEAT_S - 0.01, b""), (HEARTBEAT_S, b": heartbeat\n\n")],
+    ("interval_ms", "silent_s", "text"),
+    [
+        (250, HEARTBEAT_S - 0.25, b""),
+        (250, HEARTBEAT_S, b": heartbeat\n\n"),
+        (5_000, HEARTBEAT_S - 5, b""),
+        (8_000, 8, b": heartbeat\n\n"),  # the next chance would be too late
+        (INTERVAL_MAX_MS, INTERVAL_MAX_MS / 1_000, b": heartbeat\n\n"),
+    ],
 )
-async def test_a_comment_breaks_a_long_silence(silent_s: float, text: bytes) -> None:
+async def test_a_comment_breaks_a_long_silence(
+    interval_ms: int, silent_s: float, text: bytes
+) -> None:
     async with a_world("a") as world:
-        reader = world.reader()
+        reader = world.reader(interval_ms=interval_ms)
         await opened(reader)
         world.publish("a", 2, *FASTER)
         assert reader.news(100.0, world.feed.round())

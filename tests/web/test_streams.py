@@ -229,7 +229,7 @@ async def test_at_most_so_many_may_read(
 @both_ways
 async def test_a_client_that_goes_is_noticed_while_nothing_is_sent(fast_lane: bool) -> None:
     async with launched("a", fast_lane=fast_lane) as service:
-        with Follower(service.port, "/events?interval=60000") as follower:
+        with Follower(service.port, "/events?interval=15000") as follower:
             await opened(follower)
             assert (service.feed.readers, len(service.connections)) == (1, 1)
         await service.connections.wait_count(0)

@@ -10,7 +10,7 @@ from rockets.actors.listing import SortBy
 from rockets.cli.event_source import Event, Lost
 from rockets.cli.watched_fleet import Tiles, WatchedFleet
 from rockets.domain.rocket import Rocket
-from rockets.web.feed_events import Gone, Hello
+from rockets.web.feed_events import Gone, Hello, Stale
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,6 +56,10 @@ class LinesView:
             click.echo(f"{msgspec.json.decode(what.data, type=Gone).channel} gone")
         elif what.name == "reset":
             click.echo("out of date; the whole fleet follows", err=True)
+        elif what.name == "stale":
+            click.echo(_stale(what), err=True)
+        elif what.name == "fresh":
+            click.echo("up to date again", err=True)
         elif what.name == "hello" and msgspec.json.decode(what.data, type=Hello).resumed:
             click.echo("resumed; nothing was missed", err=True)
 
@@ -66,18 +70,22 @@ class TableView:
     def __init__(self, sort: tuple[SortBy, ...]) -> None:
         self._sort = sort
         self._fleet = WatchedFleet()
-        self._state = "connecting"
+        self.state = "connecting"  # of the stream, in words
 
     def take(self, what: Event | Lost) -> None:
         """Note what has come; it is shown with the next refresh."""
         if isinstance(what, Lost):
-            self._state = f"stale: {_lost(what)}"
+            self.state = f"stale: {_lost(what)}"
             return
         if what.name == "hello":
             resumed = msgspec.json.decode(what.data, type=Hello).resumed
-            self._state = "live, resumed" if resumed else "live"
+            self.state = "live, resumed" if resumed else "live"
             if not resumed:
                 self._fleet.forget()
+        elif what.name == "stale":
+            self.state = _stale(what)
+        elif what.name == "fresh":
+            self.state = "live"
         self._fleet.take(what)
 
     async def show(self) -> None:
@@ -100,7 +108,7 @@ class TableView:
         tiles = self._fleet.tiles(trio.current_time())
         page = Table.grid()
         page.add_row(_tiles(tiles))
-        page.add_row(Text(self._state, style="bold" if self._state.startswith("live") else "red"))
+        page.add_row(Text(self.state, style="bold" if self.state.startswith("live") else "red"))
         table = Table(expand=True)
         for name in COLUMNS:
             table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True)
@@ -151,6 +159,11 @@ def _line(rocket: Rocket) -> str:
     if rocket.sequence.missing_count:
         words.append(f"missing {rocket.sequence.missing_count}")
     return ", ".join(words)
+
+
+def _stale(event: Event) -> str:
+    seconds = msgspec.json.decode(event.data, type=Stale).seconds
+    return f"stale by {seconds} s and more: the service is cut off from its store, or behind"
 
 
 def _lost(lost: Lost) -> str:

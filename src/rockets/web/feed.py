@@ -5,10 +5,14 @@ of: it gets each rocket that has changed since then once, as it is now. So there
 slow reader costs nothing.
 Nobody waits for a reader: what the feed costs a message is its entry in `Changes`.
 
+Where instances share the journal this one may be cut off from it, or behind: readers are told when
+that begins and when it is over.
+
 What readers get is made once for all that stand at the same change. For that they are served in
 *rounds*, and all who read at the same interval stand at the same change after each.
 """
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -18,6 +22,7 @@ import trio
 from rockets.actors.changes import Changes
 from rockets.actors.listing import ListQuery
 from rockets.actors.read_model import ReadModel
+from rockets.actors.replica import Replica, ReplicaUnavailable
 from rockets.actors.rocket_lists import RocketLists
 from rockets.domain.messages import Channel
 from rockets.domain.rocket import Rocket, View
@@ -26,7 +31,8 @@ from rockets.web.problems import Refusal
 
 INTERVAL_MS = 250
 INTERVAL_MIN_MS = 50
-INTERVAL_MAX_MS = 60_000
+INTERVAL_MAX_MS = 15_000
+"""That of heartbeats, which are told like everything else."""
 
 ROCKETS_AT_ONCE = 100
 """One or two milliseconds, and some 60 KB; then others get their turn."""
@@ -44,6 +50,16 @@ class FeedQuery(msgspec.Struct, frozen=True, kw_only=True):
     interval_ms: int = INTERVAL_MS
     snapshot: bool = True
     last_event_id: str | None = None
+
+
+class Age(msgspec.Struct, frozen=True):
+    """When everything that was stored then was last known to be here, and whether that is long ago.
+
+    The time is trio's; a journal that is our own is always whole here.
+    """
+
+    caught_up_at: float = math.inf
+    is_stale: bool = False
 
 
 class Part:
@@ -64,7 +80,13 @@ class Feed:
     """What all readers share; see the module."""
 
     def __init__(
-        self, read_model: ReadModel, lists: RocketLists, *, boot_id: str, readers_max: int = 1_000
+        self,
+        read_model: ReadModel,
+        lists: RocketLists,
+        *,
+        boot_id: str,
+        replica: Replica | None = None,
+        readers_max: int = 1_000,
     ) -> None:
         """`boot_id` names this run of this instance: numbers of changes begin anew with it."""
         self.lists = lists
@@ -72,6 +94,7 @@ class Feed:
         self.readers = 0
         self.stopping = trio.Event()
         self._read_model = read_model
+        self._replica = replica
         self._readers_max = readers_max
         self._entered = 0
         self._encoded: dict[View, dict[Channel, tuple[Rocket, bytes]]] = {
@@ -116,9 +139,27 @@ class Feed:
         """Say whether all that has changed since a change is known."""
         return self._read_model.follow().reaches(number)
 
+    def age(self) -> Age:
+        """Say how old what is told may be."""
+        if self._replica is None:
+            return Age()
+        return Age(self._replica.caught_up_at, self._replica.trouble() is not None)
+
+    async def catch_up(self) -> bool:
+        """Wait until all that is stored by now can be told; says whether that is so."""
+        if self._replica is None:
+            return True
+        if self._replica.trouble() is not None:
+            return False
+        try:
+            await self._replica.wait_caught_up()
+        except ReplicaUnavailable:
+            return False
+        return True
+
     def round(self) -> "Round":
         """Begin a round."""
-        return Round(self._read_model.follow())
+        return Round(self._read_model.follow(), self.age())
 
     def part_text(self, part: Part, view: View) -> bytes:
         """Write the events about all rockets of a part."""
@@ -155,7 +196,8 @@ class Round:
     What changes while a round runs may be left to the next one.
     """
 
-    def __init__(self, changes: Changes) -> None:
+    def __init__(self, changes: Changes, age: Age) -> None:
+        self.age = age
         self._changes = changes
         self._parts: dict[int, Part] = {}  # by the cursor in front of each
 

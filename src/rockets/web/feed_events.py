@@ -11,7 +11,7 @@ import msgspec
 from rockets.domain.messages import Channel
 from rockets.domain.rocket import Rocket
 
-EventName = Literal["hello", "rocket", "gone", "reset", "ready", "bye"]
+EventName = Literal["hello", "rocket", "gone", "reset", "ready", "stale", "fresh", "bye"]
 ResetReason = Literal["unknownId", "tooFarBehind"]
 
 HEADERS = (
@@ -58,6 +58,16 @@ class Ready(msgspec.Struct, frozen=True):
     total: int | None
 
 
+class Stale(msgspec.Struct, frozen=True):
+    """From now on something may be missing: what was stored in the last `seconds` and later."""
+
+    seconds: int
+
+
+class Fresh(msgspec.Struct, frozen=True):
+    """The end of that: the client has been told everything again."""
+
+
 class Bye(msgspec.Struct, frozen=True, rename="camel"):
     """The last event: why the stream ends, and when to come again."""
 
@@ -65,17 +75,21 @@ class Bye(msgspec.Struct, frozen=True, rename="camel"):
     retry_ms: int
 
 
-EventData = Hello | Rocket | Gone | Reset | Ready | Bye
+EventData = Hello | Rocket | Gone | Reset | Ready | Stale | Fresh | Bye
 _NAMES: dict[type, EventName] = {
     Hello: "hello",
     Gone: "gone",
     Reset: "reset",
     Ready: "ready",
+    Stale: "stale",
+    Fresh: "fresh",
     Bye: "bye",
 }
 
 
-def event(data: Hello | Gone | Reset | Ready | Bye, event_id: str | None = None) -> bytes:
+def event(
+    data: Hello | Gone | Reset | Ready | Stale | Fresh | Bye, event_id: str | None = None
+) -> bytes:
     """Write an event; its name is that of its data."""
     return text(_NAMES[type(data)], msgspec.json.encode(data), event_id)
 

@@ -16,8 +16,8 @@ from rockets.actors.listing import matches
 from rockets.actors.table_query import is_filtered
 from rockets.domain.messages import Channel
 from rockets.web import feed_events
-from rockets.web.feed import ROCKETS_AT_ONCE, Feed, FeedQuery, Part, Round
-from rockets.web.feed_events import Bye, Gone, Hello, Ready, Reset, ResetReason
+from rockets.web.feed import ROCKETS_AT_ONCE, Age, Feed, FeedQuery, Part, Round
+from rockets.web.feed_events import Bye, Fresh, Gone, Hello, Ready, Reset, ResetReason, Stale
 
 SNAPSHOT_MAX = 10_000
 """The most rockets that are sent before `ready`; 6 MB."""
@@ -89,18 +89,27 @@ class Reader:
         self._retry_ms = retry_ms
         self._told = Told(TOLD_MAX) if is_filtered(query.rockets) else None
         self._spoke_at = 0.0
+        self._stale_at: float | None = None  # when the reader was told so
 
     def due_after(self, now: float) -> float:
         """Say when the reader is served next."""
         return next_time(now, self.query.interval_ms)
 
     async def opening(self) -> AsyncGenerator[bytes, None]:
-        """Write `hello`, then what brings the reader to the present, and `ready`."""
+        """Write `hello`, then what brings the reader to the present, and `ready`.
+
+        That present is at least the one in which the reader came, or `stale` goes before it.
+        """
         event_id = self.query.last_event_id
         number = None if event_id is None else self._feed.number(event_id)
         resumed = number is not None and self._feed.is_reached(number)
         hello = Hello(self._feed.boot_id, __version__, self.query.interval_ms, resumed)
         yield feed_events.retry(self._retry_ms) + feed_events.event(hello)
+        caught_up = False
+        with trio.move_on_after(HEARTBEAT_S):
+            caught_up = await self._feed.catch_up()
+        if not caught_up:
+            yield self._stale(trio.current_time(), self._feed.age())
         if number is not None and resumed:
             present = self._missed(number)
         elif event_id is None:
@@ -129,7 +138,9 @@ class Reader:
             if part is not None:
                 text = self._part_text(part)
                 self.cursor, self.has_more = part.end, part.more
-        if not text and now - self._spoke_at >= HEARTBEAT_S:
+        if not self.has_more:
+            text += self._age_text(now, following.age)
+        if not text and now + self.query.interval_ms / 1_000 - self._spoke_at > HEARTBEAT_S:
             text = feed_events.HEARTBEAT
         if text:
             self._spoke_at = now
@@ -214,6 +225,19 @@ class Reader:
                 yield self._feed.rocket_text(rocket, self._view, number)
             elif told.drops(channel):
                 yield feed_events.event(Gone(channel), self._feed.event_id(number))
+
+    def _age_text(self, now: float, age: Age) -> bytes:
+        """Write that what the reader holds is old from now on, or not any more, if that is news."""
+        if self._stale_at is None:
+            return self._stale(now, age) if age.is_stale else b""
+        if age.is_stale or age.caught_up_at <= self._stale_at:
+            return b""
+        self._stale_at = None
+        return feed_events.event(Fresh())
+
+    def _stale(self, now: float, age: Age) -> bytes:
+        self._stale_at = now
+        return feed_events.event(Stale(math.ceil(now - age.caught_up_at)))
 
     def _begin(self, *, knowing: bool) -> None:
         if self._told is not None:

@@ -18,7 +18,7 @@ from rockets.domain.messages import MESSAGE_NUMBER_MAX, ChannelText, Number, Tim
 from rockets.domain.rocket import Rocket, Status, View
 from rockets.web.batch import BatchResult
 from rockets.web.feed import INTERVAL_MAX_MS, INTERVAL_MIN_MS
-from rockets.web.feed_events import Bye, Gone, Hello, Ready, Reset
+from rockets.web.feed_events import Bye, Fresh, Gone, Hello, Ready, Reset, Stale
 from rockets.web.fleet import FleetNumbers
 from rockets.web.history import MessageList
 from rockets.web.messages import Representation
@@ -237,13 +237,16 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/events",
         "The live feed",
+        shows_state=True,
+        is_live=True,
         description=(
             "Server-Sent Events without an end; the schema is that of the data of each event. "
             "First `hello`, then a `rocket` for each that matches, at most 10,000, then `ready`. "
             "From then on, once in an interval, a `rocket` for each that has changed, as it is by "
             "then, or `gone` where it matches no more. "
             "With the id of the last event it goes on there; `reset` says that what you hold is "
-            "out of date and that everything follows. `bye` is the last event of a service that "
+            "out of date and that everything follows. Between `stale` and `fresh` something may be "
+            "missing that other instances have stored. `bye` is the last event of a service that "
             "stops. "
             "A comment comes after 15 s without an event; who does not read for 5 s is cut off."
         ),
@@ -252,7 +255,7 @@ ROUTES: tuple[Route, ...] = (
             Answer(
                 200,
                 "Events.",
-                {EVENT_STREAM: (Hello, Rocket, Gone, Reset, Ready, Bye)},
+                {EVENT_STREAM: (Hello, Rocket, Gone, Reset, Ready, Stale, Fresh, Bye)},
                 headers=("Cache-Control",),
             ),
         ),

@@ -17,21 +17,33 @@ async function ask(url, options) {
   throw new Problem(answer.status, body);
 }
 
+// What is older than this comes from an instance that is cut off, or behind: one that is well asks
+// its store twice a second.
+const FRESH_S = 2;
+// Paths whose newest state was refused: to ask for it again would take seconds each time.
+const refused = new Set();
+
 function withStale(url) {
   return `${url}${url.includes("?") ? "&" : "?"}stale=ok`;
 }
 
 /** Get JSON; gives `{body, staleSeconds}`, where null means that it is not stale. */
 export async function get(url, { signal } = {}) {
-  let answer;
-  try {
-    answer = await ask(url, { signal });
-  } catch (error) {
-    if (!(error instanceof Problem) || error.body.type !== "/problems/store-unreachable") throw error;
-    answer = await ask(withStale(url), { signal });
+  const [path] = url.split("?");
+  let answer = null;
+  if (!refused.has(path)) {
+    try {
+      answer = await ask(url, { signal });
+    } catch (error) {
+      if (!(error instanceof Problem) || error.body.type !== "/problems/not-up-to-date") throw error;
+      refused.add(path);
+    }
   }
-  const stale = answer.headers.get("Rockets-Stale");
-  return { body: await answer.json(), staleSeconds: stale === null ? null : Number(stale) };
+  answer ??= await ask(withStale(url), { signal });
+  const seconds = Number(answer.headers.get("Rockets-Stale"));
+  const isStale = seconds > FRESH_S;
+  if (!isStale) refused.delete(path);
+  return { body: await answer.json(), staleSeconds: isStale ? seconds : null };
 }
 
 /** Post nothing to a URL; throws a Problem where that is refused. */

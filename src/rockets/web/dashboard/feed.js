@@ -11,6 +11,7 @@ const AGAIN_MS = 3_000;
  * @property {(rocket: object) => void} changed
  * @property {(channel: string) => void} gone
  * @property {(total: number | null) => void} ready what there was has been told; so many match
+ * @property {(seconds: number | null) => void} staleBy what is told is so old, or with null it is not
  * @property {(state: "connecting" | "live" | "reconnecting") => void} state
  */
 
@@ -35,7 +36,12 @@ export class Feed {
     const source = new EventSource(`/events${query ? `?${query}` : ""}`);
     const on = (name, action) => source.addEventListener(name, (event) => action(JSON.parse(event.data)));
     this.#source = source;
-    on("hello", ({ resumed }) => resumed || listener.reset());
+    on("hello", ({ resumed }) => {
+      listener.staleBy(null); // or `stale` is next
+      if (!resumed) listener.reset();
+    });
+    on("stale", ({ seconds }) => listener.staleBy(seconds));
+    on("fresh", () => listener.staleBy(null));
     on("reset", () => listener.reset());
     on("rocket", (rocket) => listener.changed(rocket));
     on("gone", ({ channel }) => listener.gone(channel));

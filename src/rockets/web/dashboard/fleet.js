@@ -1,6 +1,6 @@
 // The fleet: tiles, filters and the live table.
 
-import { feedIs } from "./connection.js";
+import { feedIs, refused, staleBy } from "./connection.js";
 import { element, setText, settled } from "./dom.js";
 import { Feed } from "./feed.js";
 import * as format from "./format.js";
@@ -78,8 +78,11 @@ export function showFleet(content, query, { replaceQuery }) {
   const poll = new Poll(
     () => "/fleet",
     2_500,
-    (fleet) => {
-      if (fleet === null) return;
+    (fleet, problem) => {
+      if (problem !== null) {
+        refused(problem.message);
+        return;
+      }
       for (const [name, , value] of TILES) setText(tiles.get(name).value, format.number(value(fleet)));
       setText(rate.value, messagesPerSecond(samples, fleet.messages.received));
       form.offer(fleet);
@@ -114,6 +117,7 @@ export function showFleet(content, query, { replaceQuery }) {
         complete = matching === null || rockets.size >= matching;
         draw();
       },
+      staleBy,
       state: feedIs,
     });
   }

@@ -1,7 +1,7 @@
 // Asks for something again and again, for as long as the page is there and visible.
 
 import { get, Problem } from "./api.js";
-import { answered, failed } from "./connection.js";
+import { answered, failed, refused } from "./connection.js";
 
 export class Poll {
   #asked = new AbortController();
@@ -46,8 +46,12 @@ export class Poll {
         this.action(body, null);
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof Problem) this.action(null, error);
-        else failed();
+        if (error instanceof Problem) {
+          refused();
+          this.action(null, error);
+        } else {
+          failed();
+        }
       }
     }
     const took = performance.now() - began;
