@@ -1,8 +1,9 @@
 """Take the pictures of the dashboard that the documents show: `python -m tests.screenshots FOLDER`.
 
-A server of its own with a simulated fleet; nothing but the times differs from run to run.
+A server of its own with a simulated fleet; nothing but times and rates differs from run to run.
 """
 
+import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,16 +38,27 @@ async def fly(server: ServerProcess) -> None:
             assert (await client.ask(post(message))).status == 204
 
 
+async def climb(server: ServerProcess) -> None:
+    """Let one rocket fly on for ever, so that the pages move."""
+    async with connected(server.port) as client:
+        kind, number = "RocketLaunched", 1
+        while True:
+            assert (await client.ask(post(body("apollo-11", number, kind)))).status == 204
+            kind, number = "RocketSpeedIncreased", number + 1
+            await trio.sleep(0.02)
+
+
 def show_fleet(visit: Visit, url: str) -> None:
     """Open the fleet, the rockets with gaps first."""
     visit.page.goto(f"{url}/?sort=-missingCount")
     expect(visit.page.locator("#connection")).to_have_text("Live")
     expect(visit.page.get_by_role("link", name="gemini-7")).to_be_visible()
+    expect(visit.page.locator(".tiles dd").last).to_have_text(re.compile("[1-9]"))
 
 
 def show_rocket(visit: Visit, url: str) -> None:
     """Open a rocket with a long history, as it was at a message."""
-    visit.page.goto(f"{url}/?sort=-lastMessageNumber")
+    visit.page.goto(f"{url}/?sort=-lastMessageNumber&complete=true&minSpeed=1&type=Titan-IV")
     visit.page.locator(".scroll tbody a").first.click()
     expect(visit.page.locator(".chart canvas")).to_be_visible()
     visit.page.get_by_role("slider").fill("60")
@@ -71,7 +83,10 @@ async def _main(folder: Path) -> None:
     with TemporaryDirectory() as directory:
         async with serving(Path(directory)) as server:
             await fly(server)
-            await trio.to_thread.run_sync(take, folder, server.url)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(climb, server)
+                await trio.to_thread.run_sync(take, folder, server.url)
+                nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

@@ -138,8 +138,8 @@ class Reader:
             if part is not None:
                 text = self._part_text(part)
                 self.cursor, self.has_more = part.end, part.more
-        if not self.has_more:
-            text += self._age_text(now, following.age)
+        if not self.has_more and (age_text := self._age_text(now, following.age)):
+            text += age_text
         if not text and now + self.query.interval_ms / 1_000 - self._spoke_at > HEARTBEAT_S:
             text = feed_events.HEARTBEAT
         if text:

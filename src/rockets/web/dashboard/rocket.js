@@ -14,8 +14,10 @@ const FACTS = [
   ["Type", (rocket) => format.text(rocket.type)],
   ["Mission", (rocket) => format.text(rocket.mission)],
   ["Speed", (rocket) => format.number(rocket.speed)],
-  ["Launched", (rocket) => launched(rocket)],
-  ["Exploded", (rocket) => exploded(rocket)],
+  ["Launched", (rocket) => format.text(rocket.launchedAt)],
+  ["Launch speed", (rocket) => format.number(rocket.launchSpeed)],
+  ["Exploded", (rocket) => format.text(rocket.explodedAt)],
+  ["Reason", (rocket) => format.text(rocket.explosionReason)],
   ["Updated", (rocket) => format.text(rocket.updatedAt)],
   ["Last number", (rocket) => format.number(rocket.lastMessageNumber)],
   ["Without gap up to", (rocket) => format.number(rocket.sequence.settledThrough)],
@@ -23,14 +25,6 @@ const FACTS = [
   ["Missing", (rocket) => missing(rocket.sequence)],
   ["Anomalies", (rocket) => format.number(rocket.anomalies)],
 ];
-
-function launched(rocket) {
-  return rocket.launchedAt === null ? "–" : `${rocket.launchedAt} at ${format.number(rocket.launchSpeed)}`;
-}
-
-function exploded(rocket) {
-  return rocket.explodedAt === null ? "–" : `${rocket.explodedAt}: ${rocket.explosionReason}`;
-}
 
 function missing({ missingCount, missing: ranges }) {
   return missingCount === 0 ? "none" : `${format.number(missingCount)}: ${format.ranges(ranges, missingCount)}`;
