@@ -40,8 +40,8 @@ AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo --preserve-env=DEBIAN_FRONT
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve launch test test-quick test-tools bench bench-scale bench-tools lint format cover lock \
-	wheel sbom clean
+.PHONY: help serve launch test test-quick test-tools bench bench-scale bench-tools screenshots lint \
+	format cover lock wheel sbom clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -78,10 +78,15 @@ bench-tools:  ## install what both need from the system's package manager: wrk
 		$(AS_ROOT) apt-get update -qq && \
 		$(AS_ROOT) apt-get install -qq --yes --no-install-recommends wrk >/dev/null; }
 
+screenshots: $(TEST_READY)  ## take the pictures of the dashboard in docs/screenshots anew
+	$(BIN)/python -m tests.screenshots docs/screenshots
+
 lint: $(TEST_READY)  ## formatting, lint and types, without the tests
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests
-	$(BIN)/flake8 --isolated --select ASYNC101,ASYNC102,ASYNC113 src tests
+	@# Only what is asynchronous can have these faults, and reading a file takes it half a second.
+	$(BIN)/flake8 --isolated --select ASYNC101,ASYNC102,ASYNC113 \
+		$$(grep -rlw --include='*.py' async src tests)
 	$(BIN)/mypy
 
 format: $(TEST_READY)  ## format the code and repair what lint can repair

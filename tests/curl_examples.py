@@ -1,7 +1,8 @@
 """The examples in the documentation: curl commands and the answers they got, read and run again.
 
 A ```console block holds commands that begin with `$ curl`, each with its answer below it.
-Of curl only -s, -i, -I, -X, -H, -d and --data-binary are known; quotes may span lines.
+Of curl only -s, -i, -I, -N, -X, -H, -d, --data-binary and --max-time are known; quotes may span
+lines. With --max-time an answer has no end: of that the part is read that the page shows.
 Of an answer, what differs each time is masked, JSON may be laid out for the eye, and a last line
 `...` stands for the rest.
 """
@@ -14,6 +15,9 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import h11
+import trio
+
 from tests.helpers import Reply, connected
 
 
@@ -25,6 +29,7 @@ class Curl(NamedTuple):
     headers: tuple[str, ...] = ()
     body: str | None = None
     with_head: bool = False
+    is_endless: bool = False
 
     @property
     def path(self) -> str:
@@ -80,7 +85,7 @@ def parse_curl(words: list[str]) -> Curl:
     """Read the arguments of curl; ValueError for what is not known here."""
     left, headers, url = list(words), [], ""
     method = body = None
-    with_head = head_only = False
+    with_head = head_only = is_endless = False
     while left:
         word = left.pop(0)
         if word == "-X":
@@ -89,7 +94,9 @@ def parse_curl(words: list[str]) -> Curl:
             headers.append(left.pop(0))
         elif word in {"-d", "--data-binary"}:
             body = left.pop(0)
-        elif re.fullmatch("-[siI]+", word):
+        elif word == "--max-time":
+            is_endless = float(left.pop(0)) > 0
+        elif re.fullmatch("-[siIN]+", word):
             with_head |= "i" in word
             head_only |= "I" in word
         elif word.startswith("-") or url:
@@ -99,15 +106,38 @@ def parse_curl(words: list[str]) -> Curl:
     parts = urlsplit(url if "://" in url else f"http://{url}")
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     method = method or ("HEAD" if head_only else "GET" if body is None else "POST")
-    return Curl(method, target, tuple(headers), body, with_head or head_only)
+    return Curl(method, target, tuple(headers), body, with_head or head_only, is_endless)
 
 
-async def answer_to(curl: Curl, port: int) -> str:
+async def answer_to(example: Example, port: int) -> str:
     """Send what a command sends and show what it would show."""
+    curl = example.curl
+    if curl.is_endless:
+        return await _beginning(example, port)
     async with connected(port) as client:
         reply = await client.ask(curl.to_bytes())
     text = reply.body.decode()
     return f"{_head(reply)}\n\n{text}".strip() if curl.with_head else text.strip()
+
+
+async def _beginning(example: Example, port: int) -> str:
+    """Read as many events as the page shows."""
+    blocks = example.answer.removesuffix("\n...").count("\n\n") + 1
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="GET", target="/", headers=[("Host", "localhost")]))
+    text = b""
+    async with connected(port) as client:
+        await client.stream.send_all(example.curl.to_bytes())
+        with trio.fail_after(20):
+            while text.count(b"\n\n") < blocks:
+                event = connection.next_event()
+                if event is h11.NEED_DATA:
+                    connection.receive_data(await client.stream.receive_some())
+                elif isinstance(event, h11.Data):
+                    text += event.data
+                else:
+                    assert isinstance(event, h11.Response), event
+    return "\n\n".join(text.decode().split("\n\n")[:blocks])
 
 
 def _head(reply: Reply) -> str:
@@ -119,6 +149,8 @@ def _head(reply: Reply) -> str:
 
 _HEADERS = re.compile(r"(?mi)^(date|x-request-id|etag|content-length): .*$")
 _MEMBERS = {"requestId", "receivedAt", "firstAt", "lastAt", "since", "version"} | {
+    "bootId",
+    "readers",  # of /health: as with the connections
     "connections",  # of /health: the one before may still be closing
     "connectionsPeak",
     "databaseBytes",
@@ -147,11 +179,21 @@ def masked(answer: str) -> str:
 
 
 def _masked_body(body: str) -> str:
+    if body.startswith("retry: "):
+        return "\n".join(map(_masked_field, body.strip().split("\n")))
     try:
         value = json.loads(body)
     except ValueError:
         return body.strip()
     return json.dumps(_masked_value(value), ensure_ascii=False)
+
+
+def _masked_field(line: str) -> str:
+    """Mask a line of an event."""
+    name, _, value = line.partition(": ")
+    if name == "data":
+        return f"data: {_masked_body(value)}"
+    return f"{name}: *" if name in {"id", "retry"} else line
 
 
 def _masked_value(value: object) -> object:

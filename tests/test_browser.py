@@ -1,58 +1,15 @@
 """What a person sees, in a real browser: Debian's Chromium, driven by Playwright."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import trio
-from playwright.sync_api import Page, sync_playwright
 
 from rockets.web.routes import ROUTES
+from tests.browser import Visit, browsing, needs_browser
 from tests.helpers import connected, get, serving
 
-CHROMIUM = "/usr/bin/chromium"
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not Path(CHROMIUM).exists() and os.environ.get("CI") != "true",
-        reason=f"there is no {CHROMIUM}; `make test-tools` installs it",
-    ),
-]
-
-
-class Visit:
-    """One page of the browser, and everything that it asked for and complained about."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        page.set_default_timeout(20_000)
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-
-    @property
-    def hosts(self) -> set[str]:
-        """Every host that was asked; data: has none."""
-        return {urlsplit(url).netloc for url in self.requests} - {""}
-
-
-@contextmanager
-def browsing() -> Iterator[Visit]:
-    """Open a browser with one empty page."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            # CI runs as root, where Chromium has no sandbox; and nothing may leave the machine.
-            args=["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
-        )
-        yield Visit(browser.new_page())
-        browser.close()
+pytestmark = [pytest.mark.slow, needs_browser]
 
 
 def read_docs(url: str) -> tuple[Visit, list[str], str]:

@@ -52,7 +52,7 @@ async def test_every_example_of_a_page_is_answered_as_shown(name: str, tmp_path:
     wrong = []
     async with serving(tmp_path) as server:
         for example in given:
-            answer = await answer_to(example.curl, server.port)
+            answer = await answer_to(example, server.port)
             if not is_same(example.answer, answer):
                 wrong.append(f"{example.curl}\n{answer}")
 
@@ -89,6 +89,7 @@ $ curl not/in/a/console/block
         ("-X POST localhost/a", Curl("POST", "/a")),
         ("-H A:b -H C:d localhost/a", Curl("GET", "/a", ("A:b", "C:d"))),
         ("localhost/a --data-binary x", Curl("POST", "/a", body="x")),
+        ("-sN --max-time 2 localhost/a", Curl("GET", "/a", is_endless=True)),
     ],
 )
 def test_the_arguments_of_curl_are_understood(words: str, curl: Curl) -> None:
@@ -118,6 +119,8 @@ HEAD = "HTTP/1.1 200 \ncontent-type: application/json\ndate: now\nx-request-id: 
         (HEAD, HEAD.replace("200 ", "201 "), False),
         (HEAD, HEAD.replace("content-type: application/json\n", ""), False),
         ("<p>\n...", "<p>\nmore", True),
+        ('retry: 1\nid: a-1\ndata: {"a": 1}', 'retry: 2\nid: b-2\ndata: {"a":1}', True),
+        ("retry: 1\nevent: a", "retry: 1\nevent: b", False),
         ("<p>\n...", "<b>\nmore", False),
     ],
 )

@@ -16,8 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # For each operation and each phase; legal and illegal requests alike.
 EXAMPLES_MAX = 10
 
-# It leaves out the route that it has read the document from.
-TESTED = len(ROUTES) - 1
+# It leaves out the route that it has read the document from, and it would wait for the end of one
+# that has none.
+ENDLESS = "/events"
+TESTED = len(ROUTES) - 2
 
 
 @pytest.mark.slow
@@ -30,6 +32,7 @@ async def test_no_request_made_of_the_document_is_answered_against_it(tmp_path: 
                 "run",
                 f"{server.url}/openapi.json",
                 "--checks=all",
+                f"--exclude-path={ENDLESS}",
                 f"--max-examples={EXAMPLES_MAX}",
                 "--generation-deterministic",
                 "--continue-on-failure",
@@ -45,7 +48,7 @@ async def test_no_request_made_of_the_document_is_answered_against_it(tmp_path: 
         report = process.stdout.decode()
 
         assert process.returncode == 0, report
-        assert f"Selected: {TESTED}/{TESTED}\n  Tested: {TESTED}\n" in report, report
+        assert f"Selected: {TESTED}/{TESTED + 1}\n  Tested: {TESTED}\n" in report, report
         assert server.events("request_failed") == []
         assert server.events("request_crashed") == []
         assert await server.stop() == 0

@@ -613,7 +613,7 @@ ERRORS = [
     (get("/../etc/passwd"), 404, "not-found"),
     (get("/messages"), 405, "method-not-allowed"),
     (post(b"", target="/rockets"), 405, "method-not-allowed"),
-    (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 404, "not-found"),
+    (b"BREW /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, "not-found"),
     (b"head /health HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad-request"),
     (b"BREW /health HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method-not-allowed"),
     (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method-not-allowed"),

@@ -34,6 +34,7 @@ BOUNDS: dict[str, tuple[float | None, float]] = {
     "idle_timeout_s": (None, 86_400),
     "crowded_idle_timeout_s": (None, 86_400),
     "connections_max": (64, 1_000_000),
+    "readers_max": (1, 1_000_000),
     "backlog": (1, 65_535),
     "requests_waiting_max": (1, 1_000_000),
     "waiting_bytes_max": (1, 2**40),

@@ -9,6 +9,7 @@ from rockets.journal.space_watch import SpaceWatch
 from rockets.journal.writer import JournalWriter
 from rockets.settings import Durability, JournalKind, Settings
 from rockets.web.connections import Connections
+from rockets.web.feed import Feed
 from rockets.web.front import Front
 from rockets.web.operations import Health, HealthStatus
 
@@ -35,6 +36,7 @@ def answer(
     replica: Replica | None,
     connections: Connections,
     front: Front,
+    feed: Feed,
 ) -> Health:
     """Say how the service is; nothing here waits. A journal in doubt says more than a stop."""
     behind = None if replica is None else replica.trouble()
@@ -63,6 +65,7 @@ def answer(
             "requestsWaiting": fleet_now.requests_waiting,
             "connections": len(connections),
             "connectionsPeak": connections_now.peak,
+            "readers": feed.readers,
             "fastAnswers": front.statistics().fast_answers,
             "lentRequests": front.statistics().lent_requests,
             **({} if replica is None else {"followed": replica.statistics().followed}),

@@ -83,6 +83,7 @@ class _Loan:
         self._scope = trio.CancelScope()
         self._send_lock = trio.Lock()  # two tasks of Hypercorn may write: answer and error
         self._answered = self._started = self._keep = False
+        self._is_endless = trio.Event()  # as far as the head of the answer says
         self._rest = b""
         self._refused: FramingError | None = None
 
@@ -144,7 +145,7 @@ class _Loan:
         """Return when the peer has reset the connection; keep what it sends meanwhile.
 
         An end of its sending side alone is no reason to stop: it may have closed that half and
-        wait for the answer.
+        wait for the answer. But for an answer without an end nobody does that.
         """
         try:
             while len(self._rest) < READ_AHEAD_MAX:
@@ -154,7 +155,7 @@ class _Loan:
                 self._rest += data
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
-        await trio.sleep_forever()
+        await self._is_endless.wait()
 
     async def _send(self, event: Event) -> None:
         """Take what Hypercorn would do to the connection."""
@@ -176,6 +177,8 @@ class _Loan:
         The shield keeps an answer whole when the request around it is cancelled; it has an end.
         """
         async with self._send_lock:
+            if not self._started and b"\r\ncontent-type: text/event-stream\r\n" in data:
+                self._is_endless.set()
             for start in range(0, len(data), SEND_SIZE):
                 sent = False
                 with trio.move_on_after(self._send_timeout_s, shield=True):

@@ -6,6 +6,7 @@ answer what runs, let the actors and the writer finish, checkpoint and close the
 
 import os
 import resource
+import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -43,8 +44,10 @@ from rockets.web.app import create_app
 from rockets.web.batch import BatchBodies
 from rockets.web.connections import Connections
 from rockets.web.fast_lane import FastLane
+from rockets.web.feed import Feed
 from rockets.web.front import Front, Lender
 from rockets.web.operations import Health
+from rockets.web.streams import Streams
 from rockets.worker import Worker
 from rockets.worker_health import WorkerHealth
 
@@ -96,6 +99,7 @@ class _Parts(NamedTuple):
     replica: Replica | None
     rejections: Rejections
     lists: RocketLists
+    feed: Feed
 
 
 async def _serve(
@@ -117,7 +121,8 @@ async def _serve(
         open_rocket_lists(fleet.read_model, hop=table) as lists,
     ):
         connections = Connections(limits.connection(settings, connections_max))
-        parts = _Parts(writer, space, fleet, replica, rejections, lists)
+        feed = _feed(settings, fleet, replica, lists, connections_max)
+        parts = _Parts(writer, space, fleet, replica, rejections, lists, feed)
         await _serve_web(settings, stop, parts, connections, worker, started)
 
 
@@ -143,6 +148,7 @@ async def _serve_web(
             replica=parts.replica,
             connections=connections,
             front=front,
+            feed=parts.feed,
         )
 
     answers = answer_budget(settings.answers_total_max)
@@ -153,6 +159,7 @@ async def _serve_web(
         history=History(parts.writer, parts.fleet.read_model),
         rejections=parts.rejections,
         anomalies=Anomalies(parts.writer, parts.fleet.read_model),
+        feed=parts.feed,
         health=own_health if worker_health is None else worker_health.answer,
         own_health=own_health,
         wall_clock=_microseconds,
@@ -175,14 +182,17 @@ async def _serve_web(
         shows_state=parts.replica is None,
     )
     lend = lender(AnswerBound(app, answers), send_timeout_s=settings.send_timeout_s)
-    front = _front(settings, connections, lend, fast_lane)
+    streams = Streams(parts.feed, connections, send_timeout_s=settings.send_timeout_s)
+    front = _front(settings, connections, lend, fast_lane, streams)
     listeners = await _listeners(settings, worker)
     async with trio.open_nursery() as background:
         background.start_soon(connections.sweep)
         background.start_soon(fast_lane.sweep)
+        background.start_soon(streams.run_rounds)
+        background.start_soon(streams.send_unsent)
         if worker_health is not None:
             background.start_soon(worker_health.keep)
-        await _run_front(settings, front, listeners, connections, stop, started)
+        await _run_front(settings, front, listeners, streams, connections, stop, started)
         background.cancel_scope.cancel()
 
 
@@ -192,14 +202,36 @@ async def _listeners(settings: Settings, worker: Worker | None) -> list[socket.s
     return await listening.open_listeners(settings.host, settings.port, backlog=settings.backlog)
 
 
+def _feed(
+    settings: Settings,
+    fleet: Fleet,
+    replica: Replica | None,
+    lists: RocketLists,
+    connections_max: int,
+) -> Feed:
+    return Feed(
+        fleet.read_model,
+        lists,
+        boot_id=secrets.token_hex(6),
+        replica=replica,
+        # Half of the connections stay for those who send and ask.
+        readers_max=min(settings.readers_max, connections_max // 2),
+    )
+
+
 def _front(
-    settings: Settings, connections: Connections, lend: Lender, fast_lane: FastLane
+    settings: Settings,
+    connections: Connections,
+    lend: Lender,
+    fast_lane: FastLane,
+    streams: Streams,
 ) -> Front:
     return Front(
         connections=connections,
         lend=lend,
         rules=BatchBodies(settings.message_max, settings.batch_max),
         fast_lane=fast_lane if settings.fast_lane else None,
+        streams=streams if settings.fast_lane and settings.role != "ingest" else None,
         limits=limits.front(settings),
     )
 
@@ -208,6 +240,7 @@ async def _run_front(
     settings: Settings,
     front: Front,
     listeners: list[socket.socket],
+    streams: Streams,
     connections: Connections,
     stop: Stop,
     started: Callable[[str], None],
@@ -227,6 +260,7 @@ async def _run_front(
         for listener in listeners:
             listener.close()
         connections.begin_stop()
+        streams.stop()
         cutting.start_soon(_cut_off, connections, stop, settings.shutdown_grace_s)
         with trio.move_on_after(LAST_REQUESTS_S):
             await connections.wait_none_left()

@@ -130,6 +130,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     connections_max: Annotated[
         int, Meta(ge=64, le=1_000_000, description="Most open connections.")
     ] = 4_096
+    # At most half of the connections, so that readers never keep out who posts.
+    readers_max: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Most clients that read the live feed.")
+    ] = 1_000
     backlog: Annotated[
         int, Meta(ge=1, le=65_535, description="Connections that wait for accept.")
     ] = 1_024

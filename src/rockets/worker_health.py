@@ -22,6 +22,7 @@ SUMMED = {
     "connectionsPeak",
     "fastAnswers",
     "lentRequests",
+    "readers",
     "followed",
 }
 """What each worker has of its own; of all else, the rockets and the disk, each sees the same."""

@@ -12,7 +12,7 @@ from rockets.actors.fleet import Fleet, FleetLimits
 from rockets.actors.history import History
 from rockets.actors.rejections import Rejections, open_rejections
 from rockets.actors.replica import Replica
-from rockets.actors.rocket_lists import EXACT_MAX, RocketLists, open_rocket_lists
+from rockets.actors.rocket_lists import EXACT_MAX, open_rocket_lists
 from rockets.journal.base import Journal
 from rockets.journal.thread import inline
 from rockets.lending import lender
@@ -21,10 +21,12 @@ from rockets.web.app import create_app
 from rockets.web.batch import BatchBodies
 from rockets.web.byte_budget import ByteBudget
 from rockets.web.fast_lane import FastLane
+from rockets.web.feed import Feed
 from rockets.web.front import Front, FrontLimits
 from rockets.web.messages import IntakeLimits
 from rockets.web.operations import Health
 from rockets.web.roles import Role
+from rockets.web.streams import Streams
 from tests.actors.fleets import Gate, running_fleet
 from tests.actors.instances import Instance
 from tests.web.fronts import Register, open_port
@@ -39,7 +41,7 @@ def clock() -> int:
 
 def _app(
     fleet: Fleet,
-    lists: RocketLists,
+    feed: Feed,
     rejections: Rejections,
     health: Health,
     answers: ByteBudget | None = None,
@@ -49,10 +51,11 @@ def _app(
 ) -> QuartTrio:
     return create_app(
         fleet=fleet,
-        lists=lists,
+        lists=feed.lists,
         history=History(fleet._journal, fleet.read_model),
         rejections=rejections,
         anomalies=Anomalies(fleet._journal, fleet.read_model),
+        feed=feed,
         health=lambda: health,
         own_health=lambda: health,
         wall_clock=clock,
@@ -86,7 +89,8 @@ async def running_app(
         open_rocket_lists(fleet.read_model, hop=inline, exact_max=exact_max) as lists,
     ):
         replica = None if instance is None else instance.replica
-        yield _app(fleet, lists, rejections, health, replica=replica, role=role).test_client()
+        feed = Feed(fleet.read_model, lists, boot_id="boot", replica=replica)
+        yield _app(fleet, feed, rejections, health, replica=replica, role=role).test_client()
 
 
 @asynccontextmanager
@@ -106,11 +110,21 @@ async def _fleet_of(
 class Service:
     """The application behind a front, on a port of this machine."""
 
-    def __init__(self, port: int, front: Front, connections: Register, fleet: Fleet) -> None:
+    def __init__(
+        self,
+        port: int,
+        front: Front,
+        connections: Register,
+        fleet: Fleet,
+        feed: Feed,
+        streams: Streams,
+    ) -> None:
         self.port = port
         self.front = front
         self.connections = connections
         self.fleet = fleet
+        self.feed = feed
+        self.streams = streams
 
 
 @asynccontextmanager
@@ -123,6 +137,8 @@ async def running_service(
     answers_max: int = 2**26,
     role: Role = "all",
     instance: Instance | None = None,
+    exact_max: int = EXACT_MAX,
+    readers_max: int = 1_000,
 ) -> AsyncIterator[Service]:
     """Run the whole service but its process, with the fast lane or without it."""
     intake, bounds, answers = IntakeLimits(), FrontLimits(), answer_budget(answers_max)
@@ -130,9 +146,13 @@ async def running_service(
     async with (
         _fleet_of(instance, journal, gate, limits) as fleet,
         open_rejections(fleet._journal, wall_clock=clock) as rejections,
-        open_rocket_lists(fleet.read_model, hop=inline) as lists,
+        open_rocket_lists(fleet.read_model, hop=inline, exact_max=exact_max) as lists,
     ):
         connections = Register()
+        feed = Feed(
+            fleet.read_model, lists, boot_id="boot", replica=replica, readers_max=readers_max
+        )
+        streams = Streams(feed, connections, send_timeout_s=bounds.send_timeout_s)
         lane = FastLane(
             fleet=fleet,
             connections=connections,
@@ -147,7 +167,7 @@ async def running_service(
             connections=connections,
             lend=lender(
                 AnswerBound(
-                    _app(fleet, lists, rejections, HEALTH, answers, replica=replica, role=role),
+                    _app(fleet, feed, rejections, HEALTH, answers, replica=replica, role=role),
                     answers,
                 ),
                 send_timeout_s=bounds.send_timeout_s,
@@ -155,11 +175,14 @@ async def running_service(
             rules=BatchBodies(intake.message_max, intake.batch_max),
             limits=bounds,
             fast_lane=lane if fast_lane else None,
+            streams=streams if fast_lane and role != "ingest" else None,
         )
         async with trio.open_nursery() as sweeping:
             sweeping.start_soon(lane.sweep)
+            sweeping.start_soon(streams.run_rounds)
+            sweeping.start_soon(streams.send_unsent)
             async with open_port(front, connections) as port:
-                yield Service(port, front, connections, fleet)
+                yield Service(port, front, connections, fleet, feed, streams)
             assert answers.used == 0, "an answer that has gone is still counted"
             sweeping.cancel_scope.cancel()
 

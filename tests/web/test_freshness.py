@@ -10,7 +10,7 @@ from tests.actors.instances import Store, running_instance
 from tests.helpers import body, both_lanes, connected, get, message, post
 from tests.web.apps import running_app, running_service
 
-STATE = [route.path.replace("{channel}", "r") for route in ROUTES if route.shows_state]
+STATE = [route.path.replace("{channel}", "r") for route in ROUTES if route.has_age]
 OTHERS = ["/health", "/livez", "/readyz", "/openapi.json", "/docs", "/problems", "/rejections"]
 
 

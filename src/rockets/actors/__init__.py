@@ -11,6 +11,7 @@
 - `checkpoints`, `recovery`, `round_claim`: ledgers kept in the journal, and taken from there.
 - `run_budget`: counts the runs behind a gap of all rockets.
 - `read_model`: what readers see.
+- `changes`: which rockets have changed lately.
 - `listing`: lists of rockets, filtered, sorted and paged.
 - `rocket_lists`: answers them, however many rockets there are.
 - `rocket_table`, `table_query`: what long lists are read from, and how.

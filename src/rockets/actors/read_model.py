@@ -9,6 +9,7 @@ A rocket without an actor is a packed record of some 200 bytes; it is unpacked w
 
 from collections.abc import Iterator
 
+from rockets.actors.changes import Changes
 from rockets.actors.listing import ListQuery, Page, list_page
 from rockets.domain.ledger import Ledger, has_packed_conflicts, packed_gaps
 from rockets.domain.messages import Channel
@@ -37,6 +38,8 @@ class ReadModel:
         self.unlisted: set[Channel] | None = None
         # What has changed since its messages were looked at for pruning, once that is done.
         self.unpruned: set[Channel] | None = None
+        # The last changes, numbered by version, once somebody follows them.
+        self.changes: Changes | None = None
 
     def __len__(self) -> int:
         return len(self._live) + len(self._idle)
@@ -51,6 +54,8 @@ class ReadModel:
             self.unlisted.add(channel)
         if self.unpruned is not None:
             self.unpruned.add(channel)
+        if self.changes is not None:
+            self.changes.note(channel, self.version)
         for shown in self._shown.values():
             shown.pop(channel, None)
 
@@ -58,6 +63,12 @@ class ReadModel:
         """Make the state of a ledger that was `opened` the one that readers see."""
         self.publish(ledger)
         self.retire(ledger.channel)
+
+    def follow(self) -> Changes:
+        """Give the changes from the first time on that somebody has asked for them."""
+        if self.changes is None:
+            self.changes = Changes(self.version)
+        return self.changes
 
     def take_over(self, channel: Channel) -> Ledger:
         """Give the published ledger, or an empty one, to the actor that changes it from now on."""

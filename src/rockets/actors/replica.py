@@ -149,6 +149,11 @@ class Replica:
         self._refuse_failed()
         return trio.current_time() - self._caught_up_at
 
+    @property
+    def caught_up_at(self) -> float:
+        """The time (trio's) at which this instance was last known to hold everything."""
+        return self._caught_up_at
+
     def trouble(self) -> str | None:
         """Say in words why nobody should be sent here; None where all is well."""
         now = trio.current_time()

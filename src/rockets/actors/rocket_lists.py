@@ -76,10 +76,14 @@ class ListFailed(Exception):
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A page, and how old it may be; None where it is exact."""
+    """A page, and how old it may be; None where it is exact.
+
+    It misses no change up to this version of the read model, and may show later ones.
+    """
 
     page: Page
     age_ms: int | None
+    version: int
 
 
 class _Refresh:
@@ -101,6 +105,7 @@ class RocketLists:
         self._begun = 0  # so many refreshes
         self._over = 0  # the last refresh that is over, by its number
         self._as_of = -math.inf  # when that one began
+        self._version = 0  # of the read model, then
         self._asked_at = -math.inf
         self._wanted = trio.Event()  # somebody waits for another refresh
         self._refresh = _Refresh()
@@ -110,13 +115,13 @@ class RocketLists:
         """List rockets as `list_page` does; raises ListFailed where the table cannot be made."""
         if len(self._read_model) <= self._exact_max:
             await trio.lowlevel.checkpoint()
-            return Listed(self._read_model.page(query), None)
+            return Listed(self._read_model.page(query), None, self._read_model.version)
         async with self._reading:
             table = await self._wait_fresh(quick=is_quick(query))
-            as_of = self._as_of
+            as_of, version = self._as_of, self._version
             found = await self._hop(table.page, query)
         page = await self._show(query, found)
-        return Listed(page, math.ceil((trio.current_time() - as_of) * 1_000))
+        return Listed(page, math.ceil((trio.current_time() - as_of) * 1_000), version)
 
     async def _wait_fresh(self, *, quick: bool) -> RocketTable:
         """Wait until the table is fresh enough; the module says what that is."""
@@ -178,10 +183,10 @@ class RocketLists:
         """Make refreshes until one is short, or they get no shorter."""
         before = math.inf
         while True:
-            began = trio.current_time()
+            began, version = trio.current_time(), self._read_model.version
             self._begun += 1
             await self._write(self._take_changed())
-            self._over, self._as_of = self._begun, began
+            self._over, self._as_of, self._version = self._begun, began, version
             lasted = trio.current_time() - began
             if lasted <= SHORT_REFRESH_S or lasted >= before:
                 return

@@ -11,9 +11,11 @@ import click
 COMMANDS = {
     "serve": "rockets.cli.serve:serve",
     "launch": "rockets.cli.launch:launch",
+    "watch": "rockets.cli.watch:watch",
     "verify": "rockets.cli.verify:verify",
     "bench": "rockets.cli.bench:bench",
     "bench-scale": "rockets.cli.bench_scale:bench_scale",
+    "bench-feed": "rockets.cli.bench_feed:bench_feed",
     "export": "rockets.cli.export:export",
     "import": "rockets.cli.import_file:import_file",
     "backup": "rockets.cli.backup:backup",

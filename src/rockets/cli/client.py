@@ -4,7 +4,8 @@ It reads every reply and uses its connections again; h11 does the protocol.
 A cancelled call closes its connection, because the reply may still be under way.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -36,6 +37,19 @@ class Response(msgspec.Struct, frozen=True):
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+class StreamedResponse:
+    """A reply that is still arriving."""
+
+    def __init__(self, status: int, headers: dict[str, str], connection: "_Connection") -> None:
+        self.status = status
+        self.headers = headers
+        self._connection = connection
+
+    async def receive(self) -> bytes:
+        """Give the next part of the body; nothing at its end."""
+        return await self._connection.receive_part()
 
 
 class HttpClient:
@@ -91,6 +105,21 @@ class HttpClient:
                     raise
         fresh = _Connection(await self._connector.open())
         return await self._exchange(fresh, request, body)
+
+    @asynccontextmanager
+    async def stream(
+        self, target: str, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator["StreamedResponse"]:
+        """Send a GET and give its reply while it arrives; the block's end closes the connection.
+
+        Raises ClientError when there is none, and so does reading it where it breaks off.
+        """
+        connection = _Connection(await self._connector.open())
+        try:
+            await connection.send(self._build("GET", target, b"", headers or {}), b"")
+            yield await connection.receive_head()
+        finally:
+            connection.close()
 
     def _build(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str]
@@ -148,17 +177,25 @@ class _Connection:
         await send_all(self.stream, b"".join(self._state.send(part) or b"" for part in parts))
 
     async def receive(self) -> Response:
+        head = await self.receive_head()
+        return Response(head.status, head.headers, await self._receive_body())
+
+    async def receive_head(self) -> StreamedResponse:
         event = await self._next_event()
         while isinstance(event, h11.InformationalResponse):
             event = await self._next_event()
         assert isinstance(event, h11.Response), event
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
-        return Response(event.status_code, headers, await self._receive_body())
+        return StreamedResponse(event.status_code, headers, self)
+
+    async def receive_part(self) -> bytes:
+        event = await self._next_event()
+        return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     async def _receive_body(self) -> bytes:
         body = bytearray()
-        while isinstance(event := await self._next_event(), h11.Data):
-            body += event.data
+        while part := await self.receive_part():
+            body += part
             if len(body) > BODY_BYTES_MAX:
                 raise ReplyMalformed(f"the body is larger than {BODY_BYTES_MAX} bytes")
         return bytes(body)

@@ -16,8 +16,9 @@ from rockets.actors.history import History
 from rockets.actors.rejections import Rejections
 from rockets.actors.replica import Replica
 from rockets.actors.rocket_lists import RocketLists
-from rockets.web import fleet as fleet_routes
 from rockets.web import (
+    dashboard,
+    events,
     freshness,
     messages,
     notes,
@@ -29,8 +30,10 @@ from rockets.web import (
     roles,
     swagger_ui,
 )
+from rockets.web import fleet as fleet_routes
 from rockets.web import history as history_routes
 from rockets.web.byte_budget import ByteBudget
+from rockets.web.feed import Feed
 from rockets.web.messages import Intake, IntakeLimits
 from rockets.web.operations import Health
 from rockets.web.problems import Answer, ProblemName
@@ -56,6 +59,7 @@ def create_app(
     history: History,
     rejections: Rejections,
     anomalies: Anomalies,
+    feed: Feed,
     health: Callable[[], Health],
     own_health: Callable[[], Health],
     wall_clock: Callable[[], int],
@@ -108,8 +112,10 @@ def create_app(
     fleet_routes.add_routes(app, read_model=fleet.read_model, rejections=rejections)
     rockets.add_routes(app, read_model=fleet.read_model, lists=lists, history=history)
     history_routes.add_routes(app, history=history)
+    events.add_routes(app, feed=feed)
     operations.add_routes(app, health=health, own_health=own_health)
     openapi.add_routes(app, batch_messages_max=limits.batch_messages_max)
+    dashboard.add_routes(app)
     swagger_ui.add_routes(app)
     problem_pages.add_routes(app)
     return app

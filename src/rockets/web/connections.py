@@ -1,10 +1,11 @@
 """Every open connection: how many, in which phase, since when, and which one has to go.
 
 A connection is *reading* while its head is incomplete (a new one from the start), *receiving* while
-its body is, *busy* from its complete request to the end of its answer, *idle* after an answer, and
-*closing* while the front waits for the peer to close it.
+its body is, *busy* from its complete request to the end of its answer, *streaming* while its answer
+is the live feed, *idle* after an answer, and *closing* while the front waits for the peer to close
+it.
 At the limit a closing one goes first (oldest first), then an idle one, then one that is reading,
-then one that is receiving; a busy one never.
+then one that is receiving; a busy or streaming one never.
 Times are kept here and looked at by one sweep: a timer around each receive would double the cost
 of a small request.
 """
@@ -18,7 +19,7 @@ from typing import Literal, Protocol
 import msgspec
 import trio
 
-Phase = Literal["reading", "receiving", "busy", "idle", "closing"]
+Phase = Literal["reading", "receiving", "busy", "streaming", "idle", "closing"]
 
 # What happens to a connection after an answer: it waits for the next request, or this side ends and
 # the peer may still send for a moment, or it is closed at once because the peer sends no more.
@@ -57,6 +58,7 @@ class ConnectionStatistics(msgspec.Struct, frozen=True):
     reading: int
     receiving: int
     busy: int
+    streaming: int
     idle: int
     closing: int
     peak: int
@@ -94,6 +96,7 @@ class Connection:
         "dropped",
         "holding",
         "in_hand",
+        "on_close",
         "owes",
         "phase",
         "since",
@@ -111,6 +114,7 @@ class Connection:
         self.since = since
         self.dropped = 0  # bytes that came after the last answer
         self.watcher: Watcher | None = None
+        self.on_close: Callable[[], None] | None = None  # called once, before the socket closes
         self.in_hand = False  # somebody works on it, and will look at what is below
         self.owes = False  # its answer is still to come, by `Connections.answer`
         self.unsent: tuple[bytes, Then] | None = None  # the rest of an answer, and what follows
@@ -152,7 +156,7 @@ class Connection:
         while data := data[self.send_nowait(data) :]:
             await trio.lowlevel.wait_writable(self._socket)
 
-    def send_nowait(self, data: bytes) -> int:
+    def send_nowait(self, data: bytes | memoryview) -> int:
         """Send what the socket takes now; gives how many bytes that was."""
         try:
             return self._socket.send(data)
@@ -181,6 +185,9 @@ class Connection:
         """Close the socket at once; a task that waits on it gets ClosedResourceError."""
         if self.watcher is not None:
             self.watcher.unwatch(self)
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            on_close()
         if self.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
@@ -211,6 +218,7 @@ class Connections:
             "reading": OrderedDict(),
             "receiving": OrderedDict(),
             "busy": OrderedDict(),
+            "streaming": OrderedDict(),
             "idle": OrderedDict(),
             "closing": OrderedDict(),
         }
@@ -332,6 +340,7 @@ class Connections:
             reading=len(self._phases["reading"]),
             receiving=len(self._phases["receiving"]),
             busy=len(self._phases["busy"]),
+            streaming=len(self._phases["streaming"]),
             idle=len(self._phases["idle"]),
             closing=len(self._phases["closing"]),
             peak=self._peak,

@@ -33,7 +33,7 @@ def add_hooks(app: QuartTrio, *, replica: Replica | None) -> None:
     @app.before_request
     async def wait_fresh() -> None:
         route: Route | None = g.route
-        if route is None or not route.shows_state:
+        if route is None or not route.has_age:
             return
         g.stale_s = None
         if _may_be_stale():

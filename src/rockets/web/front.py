@@ -2,15 +2,16 @@
 
 A connection is watched together with all others (`readiness`) until it sends something. A request
 that is here as a whole goes to the fast lane at once. For anything else the connection gets a task,
-which reads the request (`reading`), offers it to the fast lane, else lends it to Hypercorn, and
-ends when nothing more is there.
+which reads the request (`reading`), offers it to the fast lane and to the `streams`, else lends it
+to Hypercorn, and ends when nothing more is there.
 It never parses JSON and knows no route.
 
-One connection's fault ends that connection and nothing else: `_look` and `_serve` are the barriers.
+One connection's fault ends that connection and nothing else: `_look` and `_barrier` see to that.
 """
 
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from typing import Protocol
 
@@ -32,6 +33,7 @@ from rockets.web.fast_lane import FastLane
 from rockets.web.framing import FramingError, Head
 from rockets.web.readiness import Readiness
 from rockets.web.reading import BodyRules, ReadingLimits, RequestReader
+from rockets.web.streams import Stream, Streams
 
 log = structlog.get_logger()
 
@@ -85,10 +87,14 @@ class Front:
         rules: BodyRules,
         limits: FrontLimits,
         fast_lane: FastLane | None = None,
+        streams: Streams | None = None,
     ) -> None:
         self._connections = connections
         self._lend = lend
         self._fast_lane = fast_lane
+        self._streams = streams
+        if streams is not None:
+            streams.on_opening = self._open_stream
         self._readiness = Readiness(self._look)
         self._nursery: trio.Nursery
         connections.on_unsent = lambda connection: self._hand_over(connection, b"")
@@ -139,7 +145,7 @@ class Front:
         data = connection.receive_nowait()
         if data is None:
             self._let_go(connection)
-        elif connection.phase == "closing":
+        elif connection.phase in {"streaming", "closing"}:
             self._drop_rest(connection, data)
         elif connection.owes:
             self._hand_over(connection, data or None)
@@ -166,7 +172,7 @@ class Front:
             self._readiness.watch(connection)
 
     def _drop_rest(self, connection: Connection, data: bytes) -> None:
-        """Drop what a peer sends after the last answer; the sweep ends it after `LINGER_S`."""
+        """Drop what a peer sends behind its last request, until it ends or there is too much."""
         connection.dropped += len(data)
         if not data or connection.dropped > LINGER_BYTES_MAX:
             self._connections.drop(connection)
@@ -174,11 +180,11 @@ class Front:
             self._let_go(connection)
 
     async def _serve(self, connection: Connection, rest: bytes | None) -> None:
-        """Serve what the fast lane does not take at once, in a task: the barrier for its faults.
+        """Serve what the fast lane does not take at once, in a task.
 
         `rest` is what the peer has sent, None where it has ended.
         """
-        try:
+        with self._barrier(connection):
             await self._settle(connection)
             while rest and connection.phase != "closing":
                 with self._bodies.hold() as holding:
@@ -188,6 +194,21 @@ class Front:
             if rest is None and connection.phase != "closing":
                 self._connections.drop(connection)
             self._let_go(connection)
+
+    def _open_stream(self, stream: Stream) -> None:
+        """Give a stream a task that writes its opening."""
+        self._nursery.start_soon(self._serve_opening, stream)
+
+    async def _serve_opening(self, stream: Stream) -> None:
+        assert self._streams is not None
+        with self._barrier(stream.connection):
+            await self._streams.open(stream)
+
+    @contextmanager
+    def _barrier(self, connection: Connection) -> Iterator[None]:
+        """End the connection, and nothing else, where its task fails."""
+        try:
+            yield
         except (trio.BrokenResourceError, trio.ClosedResourceError, PeerGone):
             # The peer, or the sweep, has closed the connection: nobody is left to answer.
             self._connections.drop(connection)
@@ -244,7 +265,9 @@ class Front:
     async def _serve_lent(
         self, connection: Connection, head: Head, body: bytes | BodyStream, buffer: bytes
     ) -> bytes | None:
-        """Let Hypercorn answer; gives what came after the request, as above."""
+        """Let a stream, or Hypercorn, answer; gives what came after the request, as above."""
+        if self._streams is not None and not body and self._streams.take(connection, head):
+            return b""  # Nothing that comes behind an endless answer is a request.
         self._lent_requests += 1
         keep_alive = head.keep_alive and not self._connections.stopping
         lent = await self._lend_request(connection, head, body, keep_alive=keep_alive)

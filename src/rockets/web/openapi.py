@@ -193,7 +193,7 @@ def _body_examples(media: str) -> Schema:
 
 
 def _operation(route: Route, schema_of: Mapping[str, Schema]) -> Schema:
-    words = re.findall(r"\w+", route.path)
+    words = re.findall(r"\w+", route.path) or ["dashboard"]
     operation: Schema = {
         "operationId": "_".join([route.method.lower(), *words]),
         "tags": [words[0]],

@@ -4,6 +4,7 @@ A request only looks a name up in a table; no path is ever made of what a client
 """
 
 from collections.abc import Mapping
+from importlib.resources import files
 
 import msgspec
 from quart import Response, request
@@ -43,6 +44,29 @@ class Page(msgspec.Struct, frozen=True):
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
         return response
+
+
+# By the end of a file's name; what has no such end is a licence.
+CONTENT_TYPES: Mapping[str, str] = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+}
+
+
+def folder_pages(
+    folder: str, names: tuple[str, ...], *, policy: Mapping[str, str]
+) -> dict[str, Page]:
+    """Make a page of each of these files in a folder beside this module."""
+    place = files("rockets.web") / folder
+    return {
+        name: page((place / name).read_bytes(), _content_type(name), policy=policy)
+        for name in names
+    }
+
+
+def _content_type(name: str) -> str:
+    return CONTENT_TYPES.get(name.rpartition(".")[2], "text/plain; charset=utf-8")
 
 
 def page(body: bytes, content_type: str, *, policy: Mapping[str, str] = STRICT_POLICY) -> Page:

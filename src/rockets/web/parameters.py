@@ -8,6 +8,7 @@ import msgspec
 
 from rockets.actors.listing import SORT_KEYS, Cursor, ListQuery, SortBy, SortKey
 from rockets.domain.rocket import Status, View
+from rockets.web.feed import INTERVAL_MAX_MS, INTERVAL_MIN_MS, INTERVAL_MS, FeedQuery
 from rockets.web.problems import Refusal
 
 T = TypeVar("T")
@@ -18,17 +19,9 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 # Parameters of the list that may be repeated: a rocket matches any of the values.
 _REPEATABLE = ("type", "mission", "status", "explosionReason")
-LIST_PARAMETERS = (
-    "sort",
-    "order",
-    *_REPEATABLE,
-    "minSpeed",
-    "maxSpeed",
-    "complete",
-    "view",
-    "limit",
-    "cursor",
-)
+_FILTERS = (*_REPEATABLE, "minSpeed", "maxSpeed", "complete", "view")
+LIST_PARAMETERS = ("sort", "order", *_FILTERS, "limit", "cursor")
+FEED_PARAMETERS = (*_FILTERS, "interval", "snapshot", "lastEventId")
 
 
 class Parameters:
@@ -90,9 +83,33 @@ def list_query(given: Mapping[str, Sequence[str]]) -> ListQuery:
     """Read the parameters of `GET /rockets`."""
     parameters = Parameters(given, LIST_PARAMETERS, repeatable=_REPEATABLE)
     sort = _sort(parameters)
+    return msgspec.structs.replace(
+        _filters(parameters),
+        sort=sort,
+        limit=parameters.integer("limit", least=1, most=LIMIT_MAX) or 1_000,
+        after=_cursor(parameters, sort),
+    )
+
+
+def feed_query(given: Mapping[str, Sequence[str]], last_event_id: str | None) -> FeedQuery:
+    """Read the parameters of `GET /events`, and the header Last-Event-ID, which goes first.
+
+    (An EventSource that comes back asks for its old URL again, with a newer header.)
+    """
+    parameters = Parameters(given, FEED_PARAMETERS, repeatable=_REPEATABLE)
+    interval_ms = parameters.integer("interval", least=INTERVAL_MIN_MS, most=INTERVAL_MAX_MS)
+    return FeedQuery(
+        rockets=_filters(parameters),
+        interval_ms=interval_ms or INTERVAL_MS,
+        snapshot=parameters.one_of("snapshot", ("yes", "no"), "yes") == "yes",
+        last_event_id=last_event_id or parameters.text("lastEventId") or None,
+    )
+
+
+def _filters(parameters: Parameters) -> ListQuery:
+    """Read what list and feed have in common."""
     bound = 2**63 - 1
     return ListQuery(
-        sort=sort,
         types=parameters.texts("type"),
         missions=parameters.texts("mission"),
         statuses=frozenset(
@@ -103,8 +120,6 @@ def list_query(given: Mapping[str, Sequence[str]]) -> ListQuery:
         speed_max=parameters.integer("maxSpeed", least=-bound, most=bound),
         complete=parameters.boolean("complete"),
         view=parameters.view(),
-        limit=parameters.integer("limit", least=1, most=LIMIT_MAX) or 1_000,
-        after=_cursor(parameters, sort),
     )
 
 

@@ -127,6 +127,10 @@ EXPLANATIONS: Mapping[ProblemName, Explanation] = {
         "All connections are in use and none of them is idle.",
         "Use fewer connections, keep them open, and try again after Retry-After.",
     ),
+    "too-many-readers": Explanation(
+        "As many clients as are allowed follow GET /events already.",
+        "Try again after the seconds in Retry-After, or ask GET /rockets from time to time.",
+    ),
     "http-version-not-supported": Explanation(
         "The request is in another version of HTTP than 1.1 and 1.0.",
         "Let the client speak HTTP/1.1.",

@@ -39,6 +39,7 @@ ProblemName = Literal[
     "not-up-to-date",
     "overloaded",
     "too-many-connections",
+    "too-many-readers",
     "http-version-not-supported",
 ]
 
@@ -65,6 +66,7 @@ PROBLEMS: dict[ProblemName, tuple[int, str]] = {
     "not-up-to-date": (503, "The newest state cannot be shown now; ask again"),
     "overloaded": (503, "Too much is under way; nothing was stored"),
     "too-many-connections": (503, "Too many connections"),
+    "too-many-readers": (503, "Too many clients read the live feed"),
     "http-version-not-supported": (505, "The HTTP version is not supported"),
 }
 

@@ -44,20 +44,26 @@ class Route(msgspec.Struct, frozen=True):
     body: Mapping[str, Kind] = {}
     body_required: bool = True
     problems: tuple[ProblemName, ...] = ()
-    shows_state: bool = False  # of rockets, so it has to be up to date: see `freshness`
+    shows_state: bool = False  # of rockets
+    is_live: bool = False  # state as it changes: the feed says itself whether it is up to date
     takes_messages: bool = False
+
+    @property
+    def has_age(self) -> bool:
+        """Whether an answer has to be up to date, or says how old it is: see `freshness`."""
+        return self.shows_state and not self.is_live
 
     @property
     def taken(self) -> tuple[Parameter, ...]:
         """The parameters, with the header that an ETag is for."""
-        parameters = (*self.parameters, _STALE) if self.shows_state else self.parameters
+        parameters = (*self.parameters, _STALE) if self.has_age else self.parameters
         return (*parameters, _IF_NONE_MATCH) if self._is_tagged else parameters
 
     @property
     def given(self) -> tuple[Answer, ...]:
         """The good answers, with the one to a client that holds the answer already."""
         answers = (*self.answers, _UNCHANGED) if self._is_tagged else self.answers
-        if not self.shows_state:
+        if not self.has_age:
             return answers
         return tuple(
             msgspec.structs.replace(each, headers_maybe=(*each.headers_maybe, "Rockets-Stale"))
@@ -67,9 +73,8 @@ class Route(msgspec.Struct, frozen=True):
     @property
     def refused(self) -> tuple[ProblemName, ...]:
         """The problems, with those of an instance among others."""
-        if self.shows_state:
-            return (*self.problems, "not-up-to-date", "wrong-instance")
-        return (*self.problems, "wrong-instance") if self.takes_messages else self.problems
+        mine = (*self.problems, "not-up-to-date") if self.has_age else self.problems
+        return (*mine, "wrong-instance") if self.shows_state or self.takes_messages else mine
 
     @property
     def _is_tagged(self) -> bool:

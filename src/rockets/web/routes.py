@@ -17,6 +17,8 @@ from rockets.domain.ledger import Outcome
 from rockets.domain.messages import MESSAGE_NUMBER_MAX, ChannelText, Number, TimeText
 from rockets.domain.rocket import Rocket, Status, View
 from rockets.web.batch import BatchResult
+from rockets.web.feed import INTERVAL_MAX_MS, INTERVAL_MIN_MS
+from rockets.web.feed_events import Bye, Fresh, Gone, Hello, Ready, Reset, Stale
 from rockets.web.fleet import FleetNumbers
 from rockets.web.history import MessageList
 from rockets.web.messages import Representation
@@ -29,6 +31,7 @@ from rockets.web.route import Answer, Kind, Parameter, Route
 
 JSON = "application/json"
 HTML = "text/html"
+EVENT_STREAM = "text/event-stream"
 
 # Headers of answers: the type and what it says.
 HEADERS: Mapping[str, tuple[Kind, str]] = {
@@ -45,6 +48,7 @@ HEADERS: Mapping[str, tuple[Kind, str]] = {
         Annotated[int, Meta(ge=0)],
         "With `stale=ok`: the answer holds all that was stored so many seconds ago.",
     ),
+    "Cache-Control": (Literal["no-store"], "What changes all the time is not to be kept."),
     "ETag": (str, "A hash of the body; If-None-Match with it gives 304."),
 }
 
@@ -88,9 +92,7 @@ def _query(name: str, kind: Kind, description: str) -> Parameter:
     return Parameter(name, "query", kind, description)
 
 
-_LIST = (
-    Parameter("sort", "query", _SORT, "Keys with commas, `-` for descending.", "-speed,channel"),
-    _query("order", Literal["asc", "desc"], "Only with a single key without a sign."),
+_FILTERS = (
     _query("type", list[str], "Only these; repeat for or."),
     _query("mission", list[str], "Only these; repeat for or."),
     _query("status", list[Status], "Only these; repeat for or."),
@@ -99,8 +101,24 @@ _LIST = (
     _query("maxSpeed", _SPEED, "Only rockets at most this fast."),
     _query("complete", Literal["true", "false"], "`true`: without gaps, `false`: with gaps."),
     _VIEW,
+)
+_LIST = (
+    Parameter("sort", "query", _SORT, "Keys with commas, `-` for descending.", "-speed,channel"),
+    _query("order", Literal["asc", "desc"], "Only with a single key without a sign."),
+    *_FILTERS,
     _query("limit", _LIMIT, "The most on one page; 1,000 unless told."),
     _query("cursor", str, "`next` of the last page; only with the same sort."),
+)
+_FEED = (
+    *_FILTERS,
+    _query(
+        "interval",
+        Annotated[int, Meta(ge=INTERVAL_MIN_MS, le=INTERVAL_MAX_MS)],
+        "Milliseconds between two tellings; 250 unless told.",
+    ),
+    _query("snapshot", Literal["yes", "no"], "`no`: only what changes from now on."),
+    _query("lastEventId", str, "As the header, for who cannot send one; the header goes first."),
+    Parameter("Last-Event-ID", "header", str, "The id of the last event you got: go on behind it."),
 )
 
 _TAKEN = (
@@ -128,6 +146,14 @@ _NOT_TAKEN: tuple[ProblemName, ...] = (
     "overloaded",
 )
 _PAGE = (Answer(200, "A page.", {HTML: str}, headers=("ETag",)),)
+_FILE = (
+    Answer(
+        200,
+        "The file.",
+        {HTML: str, "text/css": str, "text/javascript": str, "text/plain": str},
+        headers=("ETag",),
+    ),
+)
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -206,6 +232,34 @@ ROUTES: tuple[Route, ...] = (
         ),
         answers=(Answer(200, "One page.", {JSON: MessageList}, headers=("ETag",)),),
         problems=("bad-parameter", "not-found", "history-unavailable"),
+    ),
+    Route(
+        "GET",
+        "/events",
+        "The live feed",
+        shows_state=True,
+        is_live=True,
+        description=(
+            "Server-Sent Events without an end; the schema is that of the data of each event. "
+            "First `hello`, then a `rocket` for each that matches, at most 10,000, then `ready`. "
+            "From then on, once in an interval, a `rocket` for each that has changed, as it is by "
+            "then, or `gone` where it matches no more. "
+            "With the id of the last event it goes on there; `reset` says that what you hold is "
+            "out of date and that everything follows. Between `stale` and `fresh` something may be "
+            "missing that other instances have stored. `bye` is the last event of a service that "
+            "stops. "
+            "A comment comes after 15 s without an event; who does not read for 5 s is cut off."
+        ),
+        parameters=_FEED,
+        answers=(
+            Answer(
+                200,
+                "Events.",
+                {EVENT_STREAM: (Hello, Rocket, Gone, Reset, Ready, Stale, Fresh, Bye)},
+                headers=("Cache-Control",),
+            ),
+        ),
+        problems=("bad-parameter", "too-many-readers"),
     ),
     Route(
         "GET",
@@ -289,6 +343,20 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET",
+        "/",
+        "The dashboard",
+        answers=_PAGE,
+    ),
+    Route(
+        "GET",
+        "/dashboard/{file}",
+        "A file of the dashboard",
+        parameters=(Parameter("file", "path", str, "Its name.", "dashboard.css"),),
+        answers=_FILE,
+        problems=("not-found",),
+    ),
+    Route(
+        "GET",
         "/docs",
         "Swagger UI",
         answers=_PAGE,
@@ -298,14 +366,7 @@ ROUTES: tuple[Route, ...] = (
         "/docs/{file}",
         "A file of Swagger UI",
         parameters=(Parameter("file", "path", str, "Its name.", "swagger-ui.css"),),
-        answers=(
-            Answer(
-                200,
-                "The file.",
-                {HTML: str, "text/css": str, "text/javascript": str, "text/plain": str},
-                headers=("ETag",),
-            ),
-        ),
+        answers=_FILE,
         problems=("not-found",),
     ),
     Route(

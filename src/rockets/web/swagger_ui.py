@@ -3,12 +3,10 @@
 `swagger/VERSION` says which version they are, under which licence, and their hashes.
 """
 
-from importlib.resources import files
-
 from quart import Response
 from quart_trio import QuartTrio
 
-from rockets.web.pages import STRICT_POLICY, Page, page
+from rockets.web.pages import STRICT_POLICY, folder_pages
 from rockets.web.problems import Refusal
 
 # Why each exception is needed stands in docs/decisions.md.
@@ -21,20 +19,20 @@ POLICY = {
 }
 
 INDEX = "index.html"
-FILES = {
-    INDEX: "text/html; charset=utf-8",
-    "initializer.js": "text/javascript; charset=utf-8",
-    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
-    "swagger-ui.css": "text/css; charset=utf-8",
-    "swagger-ui-bundle.js.LICENSE.txt": "text/plain; charset=utf-8",
-    "LICENSE": "text/plain; charset=utf-8",
-    "NOTICE": "text/plain; charset=utf-8",
-}
+FILES = (
+    INDEX,
+    "initializer.js",
+    "swagger-ui-bundle.js",
+    "swagger-ui.css",
+    "swagger-ui-bundle.js.LICENSE.txt",
+    "LICENSE",
+    "NOTICE",
+)
 
 
 def add_routes(app: QuartTrio) -> None:
     """Read the files and mount the routes."""
-    pages = _pages()
+    pages = folder_pages("swagger", FILES, policy=POLICY)
 
     @app.get("/docs")
     async def get_docs() -> Response:
@@ -45,11 +43,3 @@ def add_routes(app: QuartTrio) -> None:
         if file not in pages:
             raise Refusal("not-found", f"/docs has no file {file[:200]!r}")
         return pages[file].answer()
-
-
-def _pages() -> dict[str, Page]:
-    folder = files("rockets.web") / "swagger"
-    return {
-        name: page((folder / name).read_bytes(), content_type, policy=POLICY)
-        for name, content_type in FILES.items()
-    }
