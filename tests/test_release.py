@@ -75,14 +75,14 @@ async def test_the_wheel_in_an_empty_environment_serves_all_there_is(
     command = ("-I", "-m", "rockets", "serve")
     async with serving(tmp_path, interpreter=installed, command=command) as server:
         async with connected(server.port) as client:
-            for page in ("/docs", "/problems", "/openapi.json", "/rockets", "/health"):
+            for page in ("/", "/docs", "/problems", "/openapi.json", "/rockets", "/health"):
                 assert (await client.ask(get(page))).status == 200, page
-            page = (await client.ask(get("/docs"))).body.decode()
-            files = re.findall(r'(?:src|href)="(/?docs/[^"]+|[\w.-]+\.(?:js|css))"', page)
-            assert files
-            for file in files:
-                target = file if file.startswith("/") else f"/docs/{file.removeprefix('docs/')}"
-                assert (await client.ask(get(target))).status == 200, target
+            for page in ("/", "/docs"):
+                text = (await client.ask(get(page))).body.decode()
+                files = re.findall(r'(?:src|href)="(/(?:docs|dashboard)/[^"]+)"', text)
+                assert len(files) > 1, page
+                for file in files:
+                    assert (await client.ask(get(file))).status == 200, file
         assert await server.stop() == 0
 
 
