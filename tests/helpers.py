@@ -244,7 +244,7 @@ async def _read_port(process: trio.Process, log: Path) -> int:
     assert process.stdout is not None
     output = b""
     with trio.fail_after(30):
-        while (match := re.search(rb"listening on http://[^:]*:(\d+)\n", output)) is None:
+        while (match := re.search(rb"listening on https?://[^:]*:(\d+)\n", output)) is None:
             data = await process.stdout.receive_some()
             assert data, f"the server ended before it listened; its log is {log}"
             output += data

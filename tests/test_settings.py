@@ -64,7 +64,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "role": get_args(Role),
 }
 TRUTHS = {"fresh": False, "fast_lane": True}  # with their defaults
-OTHERS = {"host", "database", "journal", *TRUTHS}
+OTHERS = {"host", "database", "journal", "tls_certificate", "tls_key", *TRUTHS}
 
 
 def problems(

@@ -251,7 +251,7 @@ QUART_FREE = tuple(
     for name in (
         "answer_bound", "batch", "body_stream", "byte_budget", "connections", "etags",
         "fast_lane", "feed", "feed_events", "feed_reader", "framing", "front", "parameters",
-        "problems", "readiness", "reading", "rocket_list", "streams",
+        "problems", "readiness", "reading", "rocket_list", "streams", "tls",
     )
 )
 # fmt: on

@@ -100,7 +100,7 @@ class _Loan:
                         context,
                         task_group,
                         ConnectionState({}),
-                        False,
+                        self._connection.is_tls,
                         self._connection.client,
                         self._connection.server,
                         self._send,

@@ -131,7 +131,8 @@ async def accept(listener: socket.socket, take: Callable[[socket.socket], None])
             await trio.sleep(ACCEPT_PAUSE_S)
 
 
-def url(listener: socket.socket) -> str:
+def url(listener: socket.socket, *, use_tls: bool = False) -> str:
     """Write the address of a listener as a URL without a path."""
+    scheme = "https" if use_tls else "http"
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

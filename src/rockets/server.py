@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -39,6 +40,7 @@ from rockets.stopping import (
     watched,
 )
 from rockets.storage import open_storage
+from rockets.web import tls
 from rockets.web.answer_bound import AnswerBound, answer_budget
 from rockets.web.app import create_app
 from rockets.web.batch import BatchBodies
@@ -120,7 +122,7 @@ async def _serve(
         open_thread("rocket lists") as table,
         open_rocket_lists(fleet.read_model, hop=table) as lists,
     ):
-        connections = Connections(limits.connection(settings, connections_max))
+        connections = _connections(settings, connections_max)
         feed = _feed(settings, fleet, replica, lists, connections_max)
         parts = _Parts(writer, space, fleet, replica, rejections, lists, feed)
         await _serve_web(settings, stop, parts, connections, worker, started)
@@ -251,7 +253,7 @@ async def _run_front(
         async with trio.open_nursery() as accepting:
             for listener in listeners:
                 accepting.start_soon(listening.accept, listener, front.take)
-            url = listening.url(listeners[0])
+            url = listening.url(listeners[0], use_tls=connections.use_tls)
             log.info("started", url=url, pid=os.getpid(), version=__version__)
             started(url)
             await stop.requested.wait()
@@ -278,6 +280,18 @@ async def _cut_off(connections: Connections, stop: Stop, grace_s: float) -> None
     await stop.wait_over(stopping_s=grace_s * WORK_SHARE, failed_s=FAILED_ANSWER_S)
     log.warning("connections_cut", busy=connections.statistics().busy)
     connections.cut_off()
+
+
+def _connections(settings: Settings, connections_max: int) -> Connections:
+    """Open the register of connections, which are enciphered where there is a certificate."""
+    allowed = limits.connection(settings, connections_max)
+    if not settings.tls_certificate:
+        return Connections(allowed)
+    try:
+        context = tls.load(settings.tls_certificate, settings.tls_key)
+    except tls.TlsRefused as refused:
+        raise ServeRefused(str(refused)) from refused
+    return Connections(allowed, connect=partial(tls.TlsConnection, context), use_tls=True)
 
 
 def _connections_max(wanted: int) -> int:

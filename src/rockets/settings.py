@@ -45,6 +45,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     port: Annotated[
         int, Meta(ge=0, le=65_535, description="Port to listen on; 0 picks a free one.")
     ] = 8088
+    tls_certificate: Annotated[
+        str, Meta(description="PEM file with a chain of certificates; with it TLS alone is spoken.")
+    ] = ""
+    tls_key: Annotated[str, Meta(description="PEM file with its key.")] = ""
     database: Annotated[
         str, Meta(min_length=1, description="File of the journal; made where it does not exist.")
     ] = "rockets.db"
@@ -282,6 +286,8 @@ def _wrong(name: str, value: Any, error: msgspec.ValidationError) -> str:
 
 def _refuse_together(settings: Settings) -> None:
     """Refuse what each alone would be right."""
+    if bool(settings.tls_certificate) != bool(settings.tls_key):
+        raise SettingsInvalid(["tls_certificate and tls_key belong together"])
     if settings.workers > 1:
         _refuse_with_workers(settings)
     if settings.journal == "sqlite":

@@ -104,6 +104,9 @@ class Connection:
         "watcher",
     )
 
+    # Whether what the peer reads and sends is enciphered.
+    is_tls = False
+
     def __init__(
         self, sock: socket.socket, client: tuple[str, int] | None, *, since: float
     ) -> None:
@@ -207,11 +210,24 @@ class Connection:
         return trio.BrokenResourceError("the peer has gone")
 
 
+class Connect(Protocol):
+    """Makes a connection of an accepted socket."""
+
+    def __call__(
+        self, sock: socket.socket, client: tuple[str, int] | None, *, since: float
+    ) -> Connection: ...
+
+
 class Connections:
     """The register of open connections."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, limits: ConnectionLimits, *, connect: Connect = Connection, use_tls: bool = False
+    ) -> None:
+        """`connect` makes a connection of an accepted socket; it may raise OSError."""
+        self.use_tls = use_tls
         self._limits = limits
+        self._connect = connect
         self._now = trio.lowlevel.current_clock().current_time
         # Each in the order of `since`, oldest first.
         self._phases: dict[Phase, OrderedDict[Connection, None]] = {
@@ -240,9 +256,9 @@ class Connections:
             return None
         try:
             client = _address(sock.getpeername())
+            connection = self._connect(sock, client, since=self._now())
         except OSError:
             return None  # The peer has already gone: it has no address any more.
-        connection = Connection(sock, client, since=self._now())
         self._phases["reading"][connection] = None
         self._accepted += 1
         self._peak = max(self._peak, len(self))

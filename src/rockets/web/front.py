@@ -332,7 +332,13 @@ class Front:
                 raise trio.BrokenResourceError("the peer does not read")
 
     def _turn_away(self, sock: socket.socket) -> None:
-        """Say 503 if the socket takes it at once, and close: there is no room to wait."""
+        """Say 503 if the socket takes it at once, and close: there is no room to wait.
+
+        Nor for a handshake: over TLS it is only closed.
+        """
+        if self._connections.use_tls:
+            sock.close()
+            return
         answer = problems.problem(
             "too-many-connections",
             "no more connections are taken now",
