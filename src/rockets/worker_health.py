@@ -22,6 +22,8 @@ SUMMED = {
     "connectionsPeak",
     "fastAnswers",
     "lentRequests",
+    "commits",
+    "committedRecords",
     "followed",
 }
 """What each worker has of its own; of all else, the rockets and the disk, each sees the same."""

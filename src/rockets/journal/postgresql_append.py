@@ -100,7 +100,7 @@ class Append:
         self._first: dict[Key, int] = {}
         for index, record in enumerate(records):
             self._first.setdefault((record.stream, record.number), index)
-        self._rows = [_row(records[index]) for index in self._first.values()]
+        self._rows = [row_of(records[index]) for index in self._first.values()]
         # Where COMMIT was sent: the answer if it has happened.
         self._unsure: Appended | None = None
 
@@ -207,6 +207,7 @@ def verified(*row: Any) -> StoredRecord:
     return StoredRecord(Position(position), stream, number, body, received_at)
 
 
-def _row(record: Record) -> tuple[str, int, bytes, int, bytes]:
+def row_of(record: Record) -> tuple[str, int, bytes, int, bytes]:
+    """Return what `INSERT` stores of a record, in the order of its columns."""
     mark = checksum(record.stream, record.number, record.body)
     return record.stream, record.number, record.body, record.received_at, mark
