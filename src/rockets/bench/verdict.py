@@ -84,7 +84,8 @@ def judge(case: Case, results: Mapping[str, Sequence[Outcome | Failed]]) -> Verd
         case LanesHold():
             return _lanes_hold(verdict, rounds)
         case NoTarget():
-            return _no_target(verdict, rounds, _outcomes(results[case.reference or ""]))
+            assert case.reference is not None, "a rate is compared with another"
+            return _no_target(verdict, rounds, _outcomes(results[case.reference]))
         case other:
             assert_never(other)
 

@@ -1,8 +1,9 @@
 """One append to the PostgreSQL journal: a transaction that can find out whether it has happened.
 
-    BEGIN; lock of all appends            with the next two lines in one message
-    marker of this batch, in place of the one of the batch before
-    the head before; insert what is not stored under its key; wake the followers
+    BEGIN; lock of all appends            with the next three lines in one round trip
+    marker of this batch, in place of the one of the batch before;
+    the head before; insert what is not stored under its key; wake the followers:
+    all this in one statement             but where there are only notes
     what is stored instead                only where not everything was new
     notes                                 only where there are any
     COMMIT
