@@ -121,6 +121,7 @@ _HEADERS = re.compile(r"(?mi)^(date|x-request-id|etag|content-length): .*$")
 _MEMBERS = {"requestId", "receivedAt", "firstAt", "lastAt", "since", "version"} | {
     "connections",  # of /health: the one before may still be closing
     "connectionsPeak",
+    "commits",  # refused bodies may share one
     "databaseBytes",
     "walBytes",
     "freeBytes",
