@@ -40,7 +40,7 @@ AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo --preserve-env=DEBIAN_FRONT
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve launch test test-quick test-tools bench bench-scale bench-tools screenshots lint \
+.PHONY: help serve launch test test-quick test-tools bench bench-shared bench-scale bench-tools screenshots lint \
 	format cover lock wheel sbom clean
 
 help:  ## list these targets
@@ -69,10 +69,13 @@ test-tools:  ## install what only the system's package manager can bring: Chromi
 bench: $(TEST_READY)  ## measure the service and write docs/performance.md; ARGS="..." passes flags on
 	@$(BIN)/rockets bench --write docs/performance.md $(ARGS)
 
-bench-scale: $(TEST_READY)  ## the same for one instance with a million rockets
+bench-shared: $(TEST_READY)  ## the same for two workers, PostgreSQL and Redis
+	@$(BIN)/rockets bench --shared --write docs/performance.md $(ARGS)
+
+bench-scale: $(TEST_READY)  ## and for one instance with a million rockets
 	@$(BIN)/rockets bench-scale --write docs/performance.md $(ARGS)
 
-bench-tools:  ## install what both need from the system's package manager: wrk
+bench-tools:  ## install what they need from the system's package manager: wrk
 	@command -v wrk >/dev/null || { \
 		export DEBIAN_FRONTEND=noninteractive; \
 		$(AS_ROOT) apt-get update -qq && \

@@ -153,6 +153,7 @@ _MEMBERS = {"requestId", "receivedAt", "firstAt", "lastAt", "since", "version"} 
     "readers",  # of /health: as with the connections
     "connections",  # of /health: the one before may still be closing
     "connectionsPeak",
+    "commits",  # refused bodies may share one
     "databaseBytes",
     "walBytes",
     "freeBytes",

@@ -25,6 +25,7 @@ async def test_a_message_is_answered_empty_and_its_rocket_can_be_read(
     assert rocket.json["status"] == "launched"
     by_lane = 3 if lane == "--fast-lane" else 0
     assert (counts["fastAnswers"], counts["lentRequests"]) == (by_lane, 3 - by_lane + 1)
+    assert (counts["commits"], counts["committedRecords"]) == (2, 2)
 
 
 @both_lanes

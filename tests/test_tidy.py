@@ -218,6 +218,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "rockets.bench.floor": (),  # what is possible, so nothing of ours may slow it down
     "rockets.bench.no_op": (),  # the same for what Quart and Hypercorn alone cost
     "rockets.bench.commits": ("rockets.bench", "rockets.journal"),  # writes the journal's table
+    "rockets.bench.inserts": ("rockets.bench", "rockets.journal"),  # the same on a server
     "rockets.cli": ("rockets",),
 }
 VERSION = "rockets.__version__"  # anyone may say which version runs
@@ -238,8 +239,12 @@ FOREIGN: Mapping[str, tuple[str, ...]] = {
         "rockets.bench.commits",  # commits without the journal around it
         "rockets.bench.machine",  # says which SQLite it brings
     ),
-    "psycopg": ("rockets.journal",),
-    "redis": ("rockets.journal",),
+    "psycopg": (
+        "rockets.journal",
+        "rockets.bench.inserts",  # inserts without the journal around it
+        "rockets.bench.stores",  # makes a database for each measurement
+    ),
+    "redis": ("rockets.journal", "rockets.bench.stores"),  # for it: takes keys away again
     "rich": ("rockets.cli",),
     "click": ("rockets.cli",),
 }

@@ -100,7 +100,7 @@ HEALTH = Health(
     durability="full",
     since="2026-02-02T00:00:00+00:00",
     checks={"journal": "ok", "space": "ok"},
-    counts={"rockets": 5, "connections": 2, "databaseBytes": 100},
+    counts={"rockets": 5, "connections": 2, "commits": 7, "databaseBytes": 100},
 )
 
 
@@ -108,7 +108,7 @@ def test_counts_of_each_are_added_and_what_all_see_is_not() -> None:
     other = msgspec.structs.replace(
         HEALTH,
         since="2026-01-01T00:00:00+00:00",
-        counts={"rockets": 6, "connections": 3, "databaseBytes": 90},
+        counts={"rockets": 6, "connections": 3, "commits": 8, "databaseBytes": 90},
     )
 
     found = of_all(HEALTH, [HEALTH, other])
@@ -116,7 +116,13 @@ def test_counts_of_each_are_added_and_what_all_see_is_not() -> None:
     assert found.status == "ok"
     assert found.since == "2026-01-01T00:00:00+00:00"
     assert found.checks == {"journal": "ok", "space": "ok", "workers": "ok"}
-    assert found.counts == {"rockets": 6, "connections": 5, "databaseBytes": 100, "workers": 2}
+    assert found.counts == {
+        "rockets": 6,
+        "connections": 5,
+        "commits": 15,
+        "databaseBytes": 100,
+        "workers": 2,
+    }
 
 
 def test_what_is_wrong_with_one_is_wrong_and_has_its_number() -> None:

@@ -46,6 +46,7 @@ def answer(
     if writer.failure is not None:
         status = "degraded"
     fleet_now, connections_now = fleet.statistics(), connections.statistics()
+    writer_now = writer.statistics()
     return Health(
         status=status,
         version=__version__,
@@ -68,6 +69,8 @@ def answer(
             "readers": feed.readers,
             "fastAnswers": front.statistics().fast_answers,
             "lentRequests": front.statistics().lent_requests,
+            "commits": writer_now.batches,
+            "committedRecords": writer_now.records,
             **({} if replica is None else {"followed": replica.statistics().followed}),
             **_space_counts(space),
         },

@@ -23,6 +23,8 @@ SUMMED = {
     "fastAnswers",
     "lentRequests",
     "readers",
+    "commits",
+    "committedRecords",
     "followed",
 }
 """What each worker has of its own; of all else, the rockets and the disk, each sees the same."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rockets.bench.cases import CASES, AtLeast, LanesHold, P99AtMost, Target, needed
+from rockets.bench.cases import CASES, AtLeast, LanesHold, NoTarget, P99AtMost, Target, needed
 from rockets.bench.measurements import MEASUREMENTS
 
 
@@ -38,6 +38,7 @@ def test_every_single_post_is_held_against_the_no_op_in_its_mode() -> None:
         (AtLeast(0.5, rate=100_000), "≥ 0.5 x or 100,000/s"),
         (P99AtMost(2, extra_ms=3), "p99 ≤ 2 x + 3 ms"),
         (LanesHold(), "only GETs lent"),
+        (NoTarget(), "no target"),
     ],
 )
 def test_a_target_says_what_it_asks(target: Target, text: str) -> None:

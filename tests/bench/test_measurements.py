@@ -23,7 +23,7 @@ class PaperStand(Stand):
         self.asked: list[object] = []
 
     @contextmanager
-    def server(self, durability: str) -> Iterator[str]:
+    def server(self, durability: str, *more: str, pinned: bool = True) -> Iterator[str]:
         self.asked.append(durability)
         yield "http://127.0.0.1:7"
 

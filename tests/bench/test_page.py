@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from rockets.bench.outcome import Failed, Outcome
-from rockets.bench.page import BEGIN, END, PageUnmarked, fill
+from rockets.bench.page import BEGIN, BEGIN_SHARED, END, END_SHARED, PageUnmarked, fill
 from rockets.bench.report import circumstances
 from tests.bench.reports import MACHINE, report
 
@@ -48,6 +48,15 @@ def test_a_page_without_both_markers_is_refused(page: str) -> None:
 
 def test_our_own_page_has_a_place_for_the_figures() -> None:
     assert "get-one-64" in fill(PAGE.read_text(), report())
+    assert "get-one-64" in fill(PAGE.read_text(), report(), shared=True)
+
+
+def test_figures_of_what_is_shared_have_a_place_of_their_own() -> None:
+    page = f"{BEGIN}\nothers\n{END}{BEGIN_SHARED}{END_SHARED}"
+
+    filled = fill(page, report(), shared=True)
+
+    assert filled.startswith(f"{BEGIN}\nothers\n{END}{BEGIN_SHARED}\n\nMeasured on")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,14 @@ def test_a_process_runs_on_its_core_and_is_ended_with_sigterm(tmp_path: Path) ->
     assert process.returncode == -signal.SIGTERM
 
 
+def test_without_a_core_it_runs_where_we_may(tmp_path: Path) -> None:
+    code = "import os; print(os.sched_getaffinity(0), flush=True)"
+    log = tmp_path / "log"
+
+    with running(python(code), core=None, log=log) as process:
+        assert read_line(process, log) == str(os.sched_getaffinity(0))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MeasurementFailed])
 def test_it_is_ended_however_the_block_is_left(tmp_path: Path, error: type[BaseException]) -> None:
     processes: list[subprocess.Popen[bytes]] = []

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from rockets.bench.cases import AtLeast, Case, LanesHold, P99AtMost
+from rockets.bench.cases import AtLeast, Case, LanesHold, NoTarget, P99AtMost
 from rockets.bench.outcome import Failed, Outcome
 from rockets.bench.verdict import Verdict, cells, judge, remarks
 
@@ -29,6 +29,34 @@ def test_the_ratio_is_that_of_the_medians() -> None:
 
     assert cells(verdict) == ("ours", "600/s", "1,000/s", "0.60 x", "≥ 0.5 x", "yes", "12.0 x")
     assert verdict.passed
+
+
+def test_without_a_target_the_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    rounds = zip([100, 400, 900], [500, 1000, 1000], strict=True)
+    results: dict[str, list[Outcome | Failed]] = {"ours": [], "inserts": []}
+    for ours, reference in rounds:
+        results["ours"].append(Outcome(ours, 2, 8, {"recordsPerCommit": 30.4}))
+        results["inserts"].append(Outcome(reference, details={"rows": 300, "commits": 10}))
+
+    verdict = judge(Case("ours", "", NoTarget(), reference="inserts"), results)
+
+    assert cells(verdict) == ("ours", "400/s", "1,000/s", "0.40 x", "no target", "-", "-")
+    assert verdict.passed
+    assert remarks([verdict]) == [
+        "ours: ratios from 0.20 to 0.90; 30 records to a commit, the reference has 30; "
+        "p50 2.00 ms, p99 8.00 ms"
+    ]
+
+
+def test_without_a_target_a_failure_is_one_all_the_same() -> None:
+    results: dict[str, list[Outcome | Failed]] = {
+        "ours": [Outcome(1)],
+        "inserts": [Failed("no server")],
+    }
+
+    verdict = judge(Case("ours", "", NoTarget(), reference="inserts"), results)
+
+    assert (cells(verdict)[5], verdict.passed) == ("failed", False)
 
 
 @pytest.mark.parametrize(

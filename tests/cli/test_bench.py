@@ -1,5 +1,6 @@
 """`rockets bench` as it is called; what it measures with is tested in tests/bench."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from rockets.bench.outcome import Failed, Outcome
 from rockets.bench.page import BEGIN, END
 from rockets.cli import main
 from tests.bench.reports import report
+from tests.journal.postgresql_server import find_binaries
+from tests.journal.redis_server import SERVER as REDIS
 
 needs_wrk = pytest.mark.skipif(
     shutil.which("wrk") is None, reason="wrk is not installed: make bench-tools"
@@ -142,6 +145,41 @@ def test_a_real_run_measures_and_compares(tmp_path: Path) -> None:
     assert result.returncode == (0 if verdict["reached"] else 1)
     assert content["command"] == "rockets bench --rounds 1 --seconds 1 --cases get-one-64"
     assert str(tmp_path) not in json_file.read_text()
+
+
+@needs_wrk
+@pytest.mark.skipif(
+    find_binaries() is None or REDIS is None, reason="PostgreSQL or Redis is not here"
+)
+@pytest.mark.slow
+def test_what_is_shared_is_measured_on_servers_of_its_own(tmp_path: Path) -> None:
+    json_file = tmp_path / "bench.json"
+    flags = ("--rounds", "1", "--seconds", "1", "--cases", "post-redis,batch-postgresql")
+    command = [sys.executable, "-m", "rockets", "bench", "--shared", *flags]
+
+    result = subprocess.run(
+        [*command, "--json", str(json_file)],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+
+    assert result.returncode == 0, result.stderr
+    content = msgspec.json.decode(json_file.read_bytes())
+    rounds = {name: found[0] for name, found in content["measured"].items()}
+    assert list(rounds) == [
+        "batch-postgresql", "inserts-batch-postgresql", "post-redis", "inserts-post-redis",
+    ]  # fmt: skip
+    assert rounds["batch-postgresql"]["details"]["recordsPerCommit"] == 1_000
+    inserted = rounds["inserts-post-redis"]["details"]
+    sent_together = round(rounds["post-redis"]["details"]["recordsPerCommit"])
+    assert inserted["rows"] == inserted["commits"] * sent_together
+    assert all(verdict["ratio"] > 0 for verdict in content["verdicts"])
+    assert {"PostgreSQL", "Redis"} < set(content["machine"]["versions"])
+    assert not list(tmp_path.glob("rockets-bench-*"))
+    assert not list(tmp_path.glob("pg*"))
 
 
 @needs_wrk

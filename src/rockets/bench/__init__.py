@@ -3,9 +3,10 @@
 - `outcome`: what one measurement found, percentiles and medians.
 - `bodies`: the messages that are sent; `messages.lua` sends the same ones from wrk.
 - `wrk`: closed-loop load; `open_loop`: load on a schedule; `batches`: load in batches.
-- `floor`, `no_op`, `commits`: the references, each a process of its own.
+- `floor`, `no_op`, `commits`, `inserts`: the references, each a process of its own.
 - `processes`: starts and ends everything; `stand`: where a measurement happens.
 - `measurements`, `cases`: the two tables, what is measured and what it must reach.
+- `shared`, `stores`: what processes share, and the servers they share it on.
 - `rounds`: runs them; `verdict`: compares; `report`: tells; `page`: writes it into the docs.
 - `machine`: on what it ran.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from rockets.bench.measurements import MEASUREMENTS
+from rockets.bench.shared import Place
 
 # How much faster than a Quart application that does nothing a message must be answered.
 TIMES_NO_OP_MIN = 10.0
@@ -43,7 +44,14 @@ class LanesHold(msgspec.Struct, frozen=True):
         return "only GETs lent"
 
 
-Target = AtLeast | P99AtMost | LanesHold
+class NoTarget(msgspec.Struct, frozen=True):
+    """Nothing is asked: the figures are for the reader."""
+
+    def __str__(self) -> str:
+        return "no target"
+
+
+Target = AtLeast | P99AtMost | LanesHold | NoTarget
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -67,7 +75,7 @@ class Case(msgspec.Struct, frozen=True):
         return frozenset(name for name in names if name is not None)
 
 
-CASES: Mapping[str, Case] = {
+OF_ONE: Mapping[str, Case] = {
     case.name: case
     for case in (
         Case(
@@ -159,6 +167,32 @@ CASES: Mapping[str, Case] = {
         ),
     )
 }
+
+
+_PLACES: Mapping[Place, str] = {
+    "sqlite": "SQLite, one worker",
+    "sqlite-2": "SQLite, two workers",
+    "postgresql": "PostgreSQL, one instance",
+    "redis": "Redis, one instance",
+}
+_LOADS = {
+    "post": ("POST, 64 connections", "as many rows to a commit as the service had"),
+    "batch": ("NDJSON of 1,000 messages, 2 connections", "1,000 rows to a commit"),
+}
+
+OF_SHARED: Mapping[str, Case] = {
+    f"{name}-{place}": Case(
+        f"{name}-{place}",
+        f"{load}, `full`, {words}; bare inserts, {rows}",
+        NoTarget(),
+        reference=f"inserts-{name}-{place}",
+    )
+    for name, (load, rows) in _LOADS.items()
+    for place, words in _PLACES.items()
+}
+"""What processes share, with and without servers."""
+
+CASES: Mapping[str, Case] = {**OF_ONE, **OF_SHARED}
 
 
 def needed(names: Iterable[str]) -> list[str]:

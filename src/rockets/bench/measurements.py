@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -15,7 +14,8 @@ from rockets.bench import batches, commits, open_loop
 from rockets.bench.batches import MESSAGES_PER_BATCH
 from rockets.bench.bodies import CHANNELS, array, messages
 from rockets.bench.outcome import MeasurementFailed, Outcome
-from rockets.bench.stand import Stand, ask
+from rockets.bench.shared import SHARED
+from rockets.bench.stand import Stand, ask, port_of
 from rockets.bench.wrk import Load
 
 FLOOR = "rockets.bench.floor"
@@ -81,7 +81,7 @@ def _commits(
 
 def _batches(form: batches.Form, stand: Stand, _found: Mapping[str, Outcome]) -> Outcome:
     with stand.server("full") as url:
-        return stand.load(BATCHES, batches.Plan(_port(url), stand.seconds, form))
+        return stand.load(BATCHES, batches.Plan(port_of(url), stand.seconds, form))
 
 
 def _latency(stand: Stand, found: Mapping[str, Outcome]) -> Outcome:
@@ -89,14 +89,8 @@ def _latency(stand: Stand, found: Mapping[str, Outcome]) -> Outcome:
         raise MeasurementFailed("there is no rate of post-full-64 to take the half of")
     rate = found["post-full-64"].rate * RATE_SHARE
     with stand.server("full") as url:
-        plan = open_loop.Plan(_port(url), rate, stand.seconds, connections=64)
+        plan = open_loop.Plan(port_of(url), rate, stand.seconds, connections=64)
         return stand.load(OPEN_LOOP, plan)
-
-
-def _port(url: str) -> int:
-    port = urlsplit(url).port
-    assert port is not None, "the server says where it listens"
-    return port
 
 
 MEASUREMENTS: Mapping[str, Measure] = {
@@ -121,4 +115,5 @@ MEASUREMENTS: Mapping[str, Measure] = {
     "get-list-64": partial(_reading, Load("list")),
     "batch-1000": partial(_batches, "ndjson"),
     "executemany-1000": partial(_commits, "full", MESSAGES_PER_BATCH),
+    **SHARED,
 }

@@ -11,15 +11,18 @@ from rockets.bench.verdict import HEADINGS, cells, remarks
 
 BEGIN = "<!-- bench: begin; written by `make bench`, changes here are lost -->"
 END = "<!-- bench: end -->"
+BEGIN_SHARED = "<!-- bench-shared: begin; written by `make bench-shared`, changes here are lost -->"
+END_SHARED = "<!-- bench-shared: end -->"
 
 
 class PageUnmarked(Exception):
     """The page has no place for the figures; the text says what is missing."""
 
 
-def fill(page: str, report: Report) -> str:
+def fill(page: str, report: Report, *, shared: bool = False) -> str:
     """Return the page with the figures of this run; PageUnmarked without a place for them."""
-    return put(page, BEGIN, END, section(report))
+    begin, end = (BEGIN_SHARED, END_SHARED) if shared else (BEGIN, END)
+    return put(page, begin, end, section(report))
 
 
 def put(page: str, begin: str, end: str, text: str) -> str:

@@ -43,13 +43,14 @@ def find_cores() -> Cores:
 def running(
     command: Sequence[str],
     *,
-    core: int,
+    core: int | None,
     log: Path,
     descriptors: Sequence[int] = (),
     stop_s: float = STOP_S,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command on a core until the block ends, with stdout as a pipe and stderr in a log.
 
+    Without a core it runs wherever the system likes.
     It gets SIGTERM then, and SIGKILL when it has not ended after `stop_s`.
     """
     with log.open("wb") as stderr, ExitStack() as ended:
@@ -78,9 +79,10 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("ROCKETS_")}
 
 
-def _prepare(core: int, signals_blocked: Iterable[int]) -> None:
+def _prepare(core: int | None, signals_blocked: Iterable[int]) -> None:
     """Make a new process ready, in itself and before it becomes another program."""
-    os.sched_setaffinity(0, {core})
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     signal.pthread_sigmask(signal.SIG_SETMASK, signals_blocked)
 
 

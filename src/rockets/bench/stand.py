@@ -14,6 +14,7 @@ import msgspec
 from rockets.bench.bodies import messages
 from rockets.bench.outcome import MeasurementFailed, Outcome
 from rockets.bench.processes import START_S, Cores, finish, last_line, read_line, running
+from rockets.bench.stores import Kind, Stores
 from rockets.bench.wrk import TIMEOUT_S, Load, command, parse
 
 # More connections at once than any load here opens.
@@ -25,11 +26,14 @@ LOAD_EXTRA_S = 60.0
 class Stand:
     """Starts servers on one core and loads on another, in a directory of its own."""
 
-    def __init__(self, directory: Path, *, cores: Cores, seconds: int, wrk: str) -> None:
+    def __init__(
+        self, directory: Path, *, cores: Cores, seconds: int, wrk: str, stores: Stores | None = None
+    ) -> None:
         self.seconds = seconds
         self._directory = directory
         self._cores = cores
         self._wrk = wrk
+        self._stores = stores
         self._load_log = directory / "load.log"
 
     @contextmanager
@@ -39,16 +43,29 @@ class Stand:
             yield Path(directory) / "rockets.db"
 
     @contextmanager
-    def server(self, durability: str) -> Iterator[str]:
-        """Run the service on a fresh database; gives its URL.
+    def store(self, kind: Kind) -> Iterator[str]:
+        """Give the address of an empty store on a server, and remove it after the block.
 
+        MeasurementFailed where there is no such server.
+        """
+        if self._stores is None:
+            raise MeasurementFailed(f"this run has no {kind}")
+        with self._stores.fresh(kind) as address:
+            yield address
+
+    @contextmanager
+    def server(self, durability: str, *more: str, pinned: bool = True) -> Iterator[str]:
+        """Run the service on a fresh database, perhaps with `more` flags; gives its URL.
+
+        It has the server's core, or, not `pinned`, whatever it gets.
         MeasurementFailed when it does not start, and when it does not end with code 0.
         """
         log = self._directory / "server.log"
-        flags = ("--port", "0", "--durability", durability)
+        flags = ("--port", "0", "--durability", durability, *more)
+        core = self._cores.server if pinned else None
         with self.database() as database:
             serve = [sys.executable, "-m", "rockets", "serve", "--database", str(database), *flags]
-            with running(serve, core=self._cores.server, log=log) as process:
+            with running(serve, core=core, log=log) as process:
                 yield read_line(process, log).rpartition(" ")[2]
             if process.returncode != 0:
                 raise MeasurementFailed(
@@ -90,6 +107,13 @@ class Stand:
         limit_s = self.seconds + LOAD_EXTRA_S
         output = finish(run, core=core, log=self._load_log, limit_s=limit_s)
         return msgspec.json.decode(output, type=Outcome)
+
+
+def port_of(url: str) -> int:
+    """Return the port in a URL that a server has told."""
+    port = urlsplit(url).port
+    assert port is not None, "the server says where it listens"
+    return port
 
 
 def ask(url: str, method: str, target: str, body: bytes = b"") -> bytes:

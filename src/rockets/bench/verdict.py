@@ -5,6 +5,7 @@ A case of which any round failed has no figure and did not reach anything.
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import assert_never
 
 import msgspec
@@ -15,6 +16,7 @@ from rockets.bench.cases import (
     AtLeast,
     Case,
     LanesHold,
+    NoTarget,
     P99AtMost,
 )
 from rockets.bench.outcome import Failed, Outcome, median_of
@@ -81,6 +83,9 @@ def judge(case: Case, results: Mapping[str, Sequence[Outcome | Failed]]) -> Verd
             return _p99_at_most(verdict, at_most, ours, reference)
         case LanesHold():
             return _lanes_hold(verdict, rounds)
+        case NoTarget():
+            assert case.reference is not None, "a rate is compared with another"
+            return _no_target(verdict, rounds, _outcomes(results[case.reference]))
         case other:
             assert_never(other)
 
@@ -109,6 +114,25 @@ def _p99_at_most(verdict: Verdict, target: P99AtMost, ours: Outcome, reference: 
         ratio=ours.p99_ms / reference.p99_ms,
         reached=ours.p99_ms <= target.factor * reference.p99_ms + target.extra_ms,
         note=f"sent {ours.rate:,.0f}/s; p99 of the sender's own lateness: {late_ms:.2f} ms",
+    )
+
+
+def _no_target(
+    verdict: Verdict, rounds: Sequence[Outcome], references: Sequence[Outcome]
+) -> Verdict:
+    """Compare round by round: with a server between them both figures scatter much."""
+    ratios = [one.rate / other.rate for one, other in zip(rounds, references, strict=True)]
+    ours, reference = median_of(rounds), median_of(references)
+    return msgspec.structs.replace(
+        verdict,
+        ratio=median(ratios),
+        reached=True,
+        note=(
+            f"ratios from {min(ratios):.2f} to {max(ratios):.2f}; "
+            f"{ours.details['recordsPerCommit']:,.0f} records to a commit, the reference has "
+            f"{reference.details['rows'] / reference.details['commits']:,.0f}; "
+            f"p50 {ours.p50_ms:.2f} ms, p99 {ours.p99_ms:.2f} ms"
+        ),
     )
 
 
@@ -144,6 +168,8 @@ def cells(verdict: Verdict) -> tuple[str, ...]:
     """Write the row of a case, one text for each heading."""
     ratio = NOTHING if verdict.ratio is None else f"{verdict.ratio:.2f} x"
     reached = "failed" if verdict.failure else _yes(verdict.reached)
+    if verdict.target == str(NoTarget()) and verdict.reached:
+        reached = NOTHING
     times = NOTHING
     if verdict.times_no_op is not None:
         enough = "" if verdict.ten_times else f", not {TIMES_NO_OP_MIN:g}"

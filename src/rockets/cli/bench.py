@@ -3,15 +3,16 @@
 import shutil
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+import msgspec
 
-from rockets.bench.cases import CASES, needed
+from rockets.bench.cases import CASES, OF_ONE, OF_SHARED, needed
 from rockets.bench.machine import look
 from rockets.bench.measurements import MEASUREMENTS
 from rockets.bench.page import PageUnmarked, fill
@@ -19,6 +20,7 @@ from rockets.bench.processes import find_cores
 from rockets.bench.report import Report, circumstances, make_report, reference_rows
 from rockets.bench.rounds import run_rounds
 from rockets.bench.stand import Stand
+from rockets.bench.stores import Kind, Stores
 from rockets.bench.verdict import HEADINGS, cells, remarks
 from rockets.cli.interrupts import EXIT_INTERRUPTED, end
 
@@ -75,6 +77,17 @@ class CaseNames(click.ParamType[tuple[str, ...]]):
     help=f"Measure only these: {', '.join(CASES)}.",
 )
 @click.option(
+    "--shared",
+    is_flag=True,
+    help="Measure what processes share: two workers on one file, PostgreSQL, Redis.",
+)
+@click.option(
+    "--postgresql",
+    metavar="URL",
+    help="A server for --shared whose user may make databases; else one is started.",
+)
+@click.option("--redis", metavar="URL", help="The same for Redis.")
+@click.option(
     "--json",
     "json_file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -89,7 +102,14 @@ class CaseNames(click.ParamType[tuple[str, ...]]):
     help="Also write the figures into this page; not with --cases.",
 )
 def bench(
-    rounds: int, seconds: int, cases: tuple[str, ...], json_file: Path, page: Path | None
+    rounds: int,
+    seconds: int,
+    cases: tuple[str, ...],
+    shared: bool,
+    postgresql: str | None,
+    redis: str | None,
+    json_file: Path,
+    page: Path | None,
 ) -> None:
     """Measure the service: messages and answers per second, beside what is possible here.
 
@@ -102,7 +122,12 @@ def bench(
     signal.signal(signal.SIGTERM, lambda signum, _frame: sys.exit(128 + signum))
     try:
         report = _measure(
-            cases or tuple(CASES), rounds, seconds, wrk, _command(rounds, seconds, cases)
+            cases or tuple(OF_SHARED if shared else OF_ONE),
+            rounds,
+            seconds,
+            wrk,
+            _command(rounds, seconds, cases, shared=shared),
+            _given(postgresql, redis),
         )
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -110,7 +135,7 @@ def bench(
     try:
         json_file.write_bytes(report.encode())
         if page is not None and not cases:
-            page.write_text(fill(page.read_text(), report))
+            page.write_text(fill(page.read_text(), report, shared=shared))
     except (OSError, PageUnmarked) as error:
         end("bench", EXIT_IMPOSSIBLE, str(error))
     if page is not None and cases:
@@ -129,17 +154,33 @@ def _tools() -> str:
     return wrk
 
 
-def _command(rounds: int, seconds: int, cases: Sequence[str]) -> str:
-    """Write the command without its file names, which only mean something on this machine."""
+def _command(rounds: int, seconds: int, cases: Sequence[str], *, shared: bool) -> str:
+    """Write the command without files and addresses, which only mean something on this machine."""
     chosen = f" --cases {','.join(cases)}" if cases else ""
-    return f"rockets bench --rounds {rounds} --seconds {seconds}{chosen}"
+    which = " --shared" if shared else ""
+    return f"rockets bench{which} --rounds {rounds} --seconds {seconds}{chosen}"
 
 
-def _measure(names: Sequence[str], rounds: int, seconds: int, wrk: str, command: str) -> Report:
+def _given(postgresql: str | None, redis: str | None) -> Mapping[Kind, str]:
+    named: dict[Kind, str | None] = {"postgresql": postgresql, "redis": redis}
+    return {kind: address for kind, address in named.items() if address is not None}
+
+
+def _measure(
+    names: Sequence[str],
+    rounds: int,
+    seconds: int,
+    wrk: str,
+    command: str,
+    given: Mapping[Kind, str],
+) -> Report:
     started = datetime.now(UTC)
     cores = find_cores()
-    with TemporaryDirectory(prefix="rockets-bench-") as directory:
-        stand = Stand(Path(directory), cores=cores, seconds=seconds, wrk=wrk)
+    with (
+        TemporaryDirectory(prefix="rockets-bench-") as directory,
+        Stores(Path(directory), given) as stores,
+    ):
+        stand = Stand(Path(directory), cores=cores, seconds=seconds, wrk=wrk, stores=stores)
         measured = run_rounds(
             {name: MEASUREMENTS[name] for name in needed(names)},
             stand,
@@ -147,6 +188,7 @@ def _measure(names: Sequence[str], rounds: int, seconds: int, wrk: str, command:
             say=lambda line: click.echo(line, err=True),
         )
         machine = look(Path(directory), cores=cores, wrk=wrk)
+        versions = {**machine.versions, **stores.versions}
     return make_report(
         names,
         measured,
@@ -154,7 +196,7 @@ def _measure(names: Sequence[str], rounds: int, seconds: int, wrk: str, command:
         started=started,
         rounds=rounds,
         seconds=seconds,
-        machine=machine,
+        machine=msgspec.structs.replace(machine, versions=versions),
     )
 
 

@@ -178,19 +178,8 @@ class RedisJournal:
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
         """Store what is new by one script."""
-        streams: dict[str, int] = {}
-        values: list[object] = []
-        for each in records:
-            place = streams.setdefault(each.stream, len(streams) + 1)
-            values += place, each.number, _header(each), each.body
-        limits = self._note_limits
-        sizes = len(records), len(notes), len(streams), limits.count_max, limits.bytes_max
-        before, head, told, instead = self._store.write(
-            self._writing,
-            APPEND,
-            [*redis_notes.keys(self._store), *map(self._index, streams)],
-            [*sizes, *streams, *values, *redis_notes.arguments(notes)],
-        )
+        keys, arguments = append_arguments(self._store, self._note_limits, records, notes)
+        before, head, told, instead = self._store.write(self._writing, APPEND, keys, arguments)
         stored = {index: self._verified(entry) for index, entry in instead}
         for index, found in stored.items():
             self._check_index(found, records[index].stream, records[index].number)
@@ -344,7 +333,7 @@ class RedisJournal:
             link.close()
 
     def _index(self, stream: str) -> bytes:
-        return self._store.key(f"numbers:{stream}")
+        return _index_of(self._store, stream)
 
     def _check_index(self, found: StoredRecord, stream: str, number: int) -> None:
         if (found.stream, found.number) != (stream, number):
@@ -370,6 +359,24 @@ class RedisJournal:
             words = f"record {position} does not match its checksum"
             raise self._store.fail(JournalFailed(words))
         return found
+
+
+def append_arguments(
+    store: Store, limits: NoteLimits, records: Sequence[Record], notes: Sequence[Note]
+) -> tuple[list[bytes], list[object]]:
+    """Return what `APPEND` gets: its keys and its arguments, without those of every write."""
+    streams: dict[str, int] = {}
+    values: list[object] = []
+    for each in records:
+        place = streams.setdefault(each.stream, len(streams) + 1)
+        values += place, each.number, _header(each), each.body
+    sizes = len(records), len(notes), len(streams), limits.count_max, limits.bytes_max
+    keys = [*redis_notes.keys(store), *(_index_of(store, stream) for stream in streams)]
+    return keys, [*sizes, *streams, *values, *redis_notes.arguments(notes)]
+
+
+def _index_of(store: Store, stream: str) -> bytes:
+    return store.key(f"numbers:{stream}")
 
 
 def _header(record: Record) -> bytes:
