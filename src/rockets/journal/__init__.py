@@ -12,6 +12,7 @@
 - `redis_link`: a connection to one that is made anew when it is lost.
 - `redis_store`: what is known of the store, and how scripts run on it.
 - `redis_notes`, `redis_ledgers`, `redis_pruned`: what is beside the records there.
+- `redis_spans`: many spans of numbers at once there.
 - `checksum`: how damage is found.
 - `space`: the reserve of free space.
 - `space_watch`: what the files take and how much is free, of a moment ago.
@@ -22,6 +23,8 @@
 - `postgresql_store`: the tables in that database, and what a connection must find.
 - `postgresql_append`: the append, and how an ambiguous one is resolved.
 - `postgresql_notes`, `postgresql_ledgers`, `postgresql_pruned`: the tables beside the records.
+- `postgresql_spans`: many spans of numbers by one query.
+- `spans`: many spans of numbers, of any journal.
 - `thread`: one thread that runs blocking calls for trio.
 - `part`: what one of these tasks appends, and its answer.
 - `writer`: one task that commits what many tasks append, together.

@@ -355,14 +355,6 @@ class Journal(Protocol):
         """Release everything; later appends raise `JournalError`. Closing twice is fine."""
 
 
-def read_each(journal: Journal, spans: Sequence[tuple[str, int, int]]) -> list[StoredRecord]:
-    """Read spans of numbers, first to last, of several streams; they are short and few enough."""
-    found: list[StoredRecord] = []
-    for stream, first, last in spans:
-        found += journal.read(stream, first, last, limit=last - first + 1)
-    return found
-
-
 @runtime_checkable
 class SharedJournal(Journal, Protocol):
     """A store of records that several instances of the service have in common.

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 import psycopg
 from psycopg import sql
 
-from . import postgresql_ledgers, postgresql_notes, postgresql_pruned
+from . import postgresql_ledgers, postgresql_notes, postgresql_pruned, postgresql_spans
 from .base import (
     NOTE_LIMITS,
     Appended,
@@ -57,6 +57,7 @@ from .postgresql_link import (
 )
 from .postgresql_store import Seen, Store
 from .postgresql_store import head as stored_head
+from .spans import Span
 
 ANSWER_S = 3.0
 """The longest wait for one answer: longer than a commit takes behind those of several instances on
@@ -142,6 +143,10 @@ class PostgresqlJournal:
         """Return records of one stream, numbers `first` to `last` inclusive, rising."""
         where = "WHERE stream = %s AND number BETWEEN %s AND %s ORDER BY number LIMIT %s"
         return self._read(lambda c: _select(c, where, (stream, first, last, limit)))
+
+    def read_each(self, spans: Sequence[Span]) -> list[StoredRecord]:
+        """Return the records of many spans of numbers, in the order of these."""
+        return self._read(lambda c: postgresql_spans.read(c, spans))
 
     def follow(self, after: Position, *, limit: int) -> list[StoredRecord]:
         """Return the records committed after a position, in commit order."""

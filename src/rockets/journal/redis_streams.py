@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
-from . import redis_ledgers, redis_notes, redis_pruned
+from . import redis_ledgers, redis_notes, redis_pruned, redis_spans
 from .base import (
     NOTE_LIMITS,
     Appended,
@@ -43,6 +43,7 @@ from .base import (
 from .checksum import checksum
 from .redis_link import ANSWER_S, CALL_S, CONNECT_S, Interrupted, Link, Script, target_of
 from .redis_store import NUMBERED, SAME_STORE, Store
+from .spans import Span
 
 PAGE = 1_000
 """Records in one answer, which everybody else waits for: a millisecond where they follow each
@@ -213,6 +214,17 @@ class RedisJournal:
                 first = each.number + 1
             if len(page) < count:
                 break
+        return found
+
+    def read_each(self, spans: Sequence[Span]) -> list[StoredRecord]:
+        """Return the records of many spans of numbers, in the order of these."""
+        found: list[StoredRecord] = []
+        for entry, (stream, first, last) in redis_spans.read(
+            self._store, self._reading, spans, page=PAGE
+        ):
+            each = self._verified(entry)
+            self._check_index(each, stream, max(first, min(each.number, last)))
+            found.append(each)
         return found
 
     def follow(self, after: Position, *, limit: int) -> list[StoredRecord]:
