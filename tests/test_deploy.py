@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rockets.settings import FIELDS, PREFIX, Settings
-from rockets.stopping import EXIT_BEHIND, EXIT_REFUSED
+from rockets.stopping import EXIT_ABSENT, EXIT_BEHIND, EXIT_REFUSED
 
 SYSTEMD = Path(__file__).parent.parent / "deploy" / "systemd"
 PROGRAM = "/opt/rockets/bin/rockets"
@@ -30,6 +30,9 @@ def test_the_units_name_settings_that_exist_and_fit_their_defaults() -> None:
     assert variable.removeprefix(PREFIX).lower() in FIELDS
     assert float(service["TimeoutStopSec"]) > defaults.shutdown_grace_s
     assert service["RestartPreventExitStatus"] == f"{EXIT_REFUSED} {EXIT_BEHIND}"
+    # A server that comes late is waited for, however often that takes a new start.
+    assert str(EXIT_ABSENT) not in service["RestartPreventExitStatus"].split()
+    assert unit("rockets.service")["Unit"]["StartLimitIntervalSec"] == "0"
     assert int(service["LimitNOFILE"]) > defaults.connections_max
     assert int(sock["Backlog"]) >= defaults.requests_waiting_max
     assert sock["ListenStream"] == f"{defaults.host}:{defaults.port}"

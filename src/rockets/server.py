@@ -28,6 +28,7 @@ from rockets.stopping import (
     FAILED_ANSWER_S,
     WORK_SHARE,
     ServeRefused,
+    StartGivenUp,
     Stop,
     enforce_grace,
     watch_signals,
@@ -63,7 +64,10 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda u
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_signals, stop)
         nursery.start_soon(enforce_grace, stop, settings.shutdown_grace_s)
-        await _serve(settings, stop, started)
+        try:
+            await _serve(settings, stop, started)
+        except* StartGivenUp:
+            pass  # asked for, so it is no failure
         log.info("stopped", failed=stop.failed.is_set())
         nursery.cancel_scope.cancel()
     return stop.code
@@ -72,7 +76,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda u
 async def _serve(settings: Settings, stop: Stop, started: Callable[[str], None]) -> None:
     connections_max = _connections_max(settings.connections_max)
     async with (
-        open_storage(settings) as writer,
+        open_storage(settings, stop.requested) as writer,
         watched(writer, stop),
         open_space_watch(writer) as space,
         open_instance(settings, writer, wall_clock=_microseconds, over_by=stop.work_over_by) as (

@@ -7,17 +7,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import click
 import structlog
 import trio
 
 from rockets.cli.interrupts import end
+from rockets.journal.absence import JournalAbsent
 from rockets.journal.base import JournalRefused
 from rockets.server import serve as run_server
 from rockets.settings import FIELDS, Settings, SettingsInvalid, read_settings
-from rockets.stopping import EXIT_REFUSED, ServeRefused
+from rockets.stopping import EXIT_ABSENT, EXIT_REFUSED, ServeRefused
 from rockets.telemetry import set_up_logs
 
 log = structlog.get_logger()
@@ -68,10 +69,16 @@ def serve(config: str | None, **flags: Any) -> None:
         refused, rest = group.split((JournalRefused, ServeRefused))
         if rest is not None or refused is None:
             raise
-        end("serve", EXIT_REFUSED, *map(str, _leaves(refused)))
+        _refuse(*_leaves(refused))
     except (JournalRefused, ServeRefused) as refusal:
-        end("serve", EXIT_REFUSED, str(refusal))
+        _refuse(refusal)
     sys.exit(code)
+
+
+def _refuse(*refusals: BaseException) -> NoReturn:
+    """Say why it does not start; by the code a service manager knows whether to try again."""
+    absent = any(isinstance(each, JournalAbsent) for each in refusals)
+    end("serve", EXIT_ABSENT if absent else EXIT_REFUSED, *map(str, refusals))
 
 
 def _tune_interpreter() -> None:

@@ -18,6 +18,8 @@
 - `space_watch`: what the files take and how much is free, of a moment ago.
 - `backup`: copies that file while it is in use.
 - `sqlite_file`: how that file is locked, checked and set up.
+- `absence`: a journal that cannot be opened since its server is not there yet.
+- `hurry`: what a stop leaves of the patience with a server that is gone.
 - `postgresql`: the journal in a PostgreSQL database, which several instances share.
 - `postgresql_link`: connections that are made anew when they are lost.
 - `postgresql_store`: the tables in that database, and what a connection must find.
@@ -36,6 +38,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Literal
 
+from .absence import JournalAbsent
 from .backup import BackupFailed, BackupProgress, backup
 from .base import (
     NOTE_LIMITS,
@@ -81,6 +84,7 @@ __all__ = [
     "Durability",
     "Hop",
     "Journal",
+    "JournalAbsent",
     "JournalBehind",
     "JournalBusy",
     "JournalError",

@@ -378,6 +378,12 @@ class SharedJournal(Journal, Protocol):
     def interrupt(self) -> None:
         """Make a running `wait_behind`, or else the next, return within 0.5 s; from any thread."""
 
+    def hurry(self) -> None:
+        """Look no longer for a store that is gone, since the process stops; from any thread.
+
+        Calls, also those under way, then end within 2 s where the store does not answer.
+        """
+
     def claim_round(self) -> bool:
         """Claim the right to keep ledgers and to end a round; False where another instance has it.
 

@@ -20,12 +20,12 @@ from functools import partial
 from typing import Any, Literal
 
 from . import redis_ledgers, redis_notes, redis_pruned, redis_spans
+from .absence import as_refusal
 from .base import (
     NOTE_LIMITS,
     Appended,
     JournalError,
     JournalFailed,
-    JournalRefused,
     JournalStatistics,
     LedgerRecord,
     Note,
@@ -41,6 +41,7 @@ from .base import (
     StoredRecord,
 )
 from .checksum import checksum
+from .hurry import Hurry
 from .redis_link import ANSWER_S, CALL_S, CONNECT_S, Interrupted, Link, Script, target_of
 from .redis_store import NUMBERED, SAME_STORE, Store
 from .spans import Span
@@ -165,17 +166,18 @@ class RedisJournal:
         self.durability = durability
         self._note_limits = note_limits
         target, prefix = target_of(url, durability)
+        self._hurry = hurry = Hurry()
         link = partial(Link, target, lambda: entropy(1)[0] / 255, answer_s=answer_s, call_s=call_s)
-        self._writing = link(connect_s=CONNECT_S)
-        self._reading = link(connect_s=CONNECT_S)
-        self._following = link(connect_s=FOLLOWER_CONNECT_S)
+        self._writing = link(hurry, connect_s=CONNECT_S)
+        self._reading = link(hurry, connect_s=CONNECT_S)
+        self._following = link(hurry, connect_s=FOLLOWER_CONNECT_S)
         self._store = Store(target.name, prefix, entropy)
         self._writing.open()
         try:
             self._store.open(self._writing)
         except JournalError as error:
             self._writing.close()
-            raise JournalRefused(str(error)) from error
+            raise as_refusal(error) from error
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
         """Store what is new by one script."""
@@ -265,6 +267,10 @@ class RedisJournal:
     def interrupt(self) -> None:
         """Make a running `wait_behind`, or else the next, return; from any thread."""
         self._following.interrupted.set()
+
+    def hurry(self) -> None:
+        """Look no longer for a server that is gone; from any thread."""
+        self._hurry.begin()
 
     def claim_round(self) -> bool:
         """Claim the round; the claim ends by itself a minute after its last use."""
