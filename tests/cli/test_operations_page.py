@@ -48,7 +48,7 @@ def test_a_section_names_every_option_of_its_command(name: str) -> None:
 # Settings that bound nothing; those of retention have a table of their own.
 CHOICES = {
     "host", "port", "database", "fresh", "durability", "fast_lane", "log_level",
-    "retain_messages", "retain_s",
+    "retain_messages", "retain_s", "journal", "role",
 }  # fmt: skip
 
 
