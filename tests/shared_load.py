@@ -34,7 +34,7 @@ PATIENCE_S = 3.0
 """Then a sender turns to another instance, as it does when it is cut off."""
 
 PAUSE_S = 0.05
-RECOVERY_S = 60.0
+RECOVERY_S = 40.0
 """In which everything has to go on by itself after a fault, on a busy machine."""
 
 OWN = [f"rocket-{n}" for n in range(WRITERS)]

@@ -27,6 +27,7 @@ from rockets.journal import (
     StoredRecord,
 )
 from rockets.journal.postgresql import PostgresqlJournal
+from rockets.journal.postgresql_link import Connection
 from tests.fault_rounds import rounds
 from tests.journal.postgresql_server import PostgresqlServer
 from tests.journal.prunings import BASE
@@ -104,6 +105,22 @@ def test_a_batch_is_stored_and_counted_once_whatever_happens_to_its_connection(
         assert note.count == n
     found = [(each.stream, each.number) for each in near.follow(START, limit=9 * ROUNDS)]
     assert found == [(stream, n) for n in range(1, ROUNDS + 1) for stream in ("near", "far")]
+
+
+def test_a_connection_that_only_the_driver_calls_lost_is_made_anew(
+    near: PostgresqlJournal,
+) -> None:
+    made = near._reading.connections
+    errors = [psycopg.OperationalError("connection socket closed")]
+
+    def ask(connection: Connection) -> int:
+        if errors:
+            raise errors.pop()
+        return connection.execute("SELECT 1").rowcount
+
+    assert near._reading.ask(ask) == 1
+    assert near._reading.connections == made + 2
+    assert near.append([record("a", 1)]).new == (True,)
 
 
 def test_a_call_to_a_store_that_is_cut_off_ends_in_time_and_a_later_one_works(

@@ -330,7 +330,8 @@ ERRORS: tuple[tuple[str, type[JournalError], str], ...] = (
 def _is_lost(connection: Connection | None, error: psycopg.Error) -> bool:
     if error.sqlstate is not None:  # the server has said what is wrong
         return error.sqlstate.startswith(LOST)
-    return connection is None or connection.closed
+    # After a reset the driver may say so in words alone, and take the connection for open.
+    return connection is None or connection.closed or isinstance(error, psycopg.OperationalError)
 
 
 def _is_absence(error: Exception) -> bool:
