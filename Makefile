@@ -61,7 +61,7 @@ test-quick: $(TEST_READY)  ## the tests that are not marked slow
 # The limits of time are for the small rounds.
 NIGHTLY := ROCKETS_FAULT_ROUNDS=$(or $(ROCKETS_FAULT_ROUNDS),100) $(BIN)/pytest --timeout 14400 -o faulthandler_timeout=0
 
-nightly: $(TEST_READY)  ## the tests that run in rounds, with twenty times as many; takes hours
+nightly: $(TEST_READY)  ## the tests that run in rounds, with twenty times as many; takes an hour
 	$(NIGHTLY) tests/journal/test_postgresql_faults.py tests/journal/test_redis_faults.py
 	$(NIGHTLY) tests/test_shared_faults.py
 
