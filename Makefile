@@ -40,8 +40,8 @@ AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo --preserve-env=DEBIAN_FRONT
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve launch test test-quick test-tools bench bench-shared bench-scale bench-tools screenshots lint \
-	format cover lock wheel sbom clean
+.PHONY: help serve launch test test-quick nightly test-tools bench bench-shared bench-scale bench-tools \
+	screenshots lint format cover lock wheel sbom clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,15 @@ test: lint  ## what CI runs: lint, then every test; ARGS="..." goes to pytest
 
 test-quick: $(TEST_READY)  ## the tests that are not marked slow
 	$(BIN)/pytest -m "not slow" $(ARGS)
+
+# One line a kind: each can be run alone, and the first that fails ends the night.
+# The limits of time are for the small rounds.
+NIGHTLY := ROCKETS_FAULT_ROUNDS=$(or $(ROCKETS_FAULT_ROUNDS),100) $(BIN)/pytest --timeout 14400 -o faulthandler_timeout=0
+
+nightly: $(TEST_READY)  ## the tests that run in rounds, with twenty times as many; takes an hour
+	$(NIGHTLY) tests/journal/test_postgresql_faults.py tests/journal/test_redis_faults.py
+	$(NIGHTLY) tests/test_shared_faults.py
+	$(NIGHTLY) tests/test_workers.py
 
 # redis-tools has the program of the server under another name; the package redis-server would only
 # add a service that starts at once.

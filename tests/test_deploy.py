@@ -15,7 +15,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from rockets.settings import FIELDS, PREFIX, Settings, read_settings
-from rockets.stopping import EXIT_BEHIND, EXIT_REFUSED
+from rockets.stopping import EXIT_ABSENT, EXIT_BEHIND, EXIT_REFUSED
 from rockets.web.problems import PROBLEM_TYPE, PROBLEMS, RETRY_AFTER_S
 from rockets.web.routes import ROUTES
 
@@ -43,6 +43,9 @@ def test_the_units_name_settings_that_exist_and_fit_their_defaults() -> None:
     assert variable.removeprefix(PREFIX).lower() in FIELDS
     assert float(service["TimeoutStopSec"]) > defaults.shutdown_grace_s
     assert service["RestartPreventExitStatus"] == f"{EXIT_REFUSED} {EXIT_BEHIND}"
+    # A server that comes late is waited for, however often that takes a new start.
+    assert str(EXIT_ABSENT) not in service["RestartPreventExitStatus"].split()
+    assert unit("rockets.service")["Unit"]["StartLimitIntervalSec"] == "0"
     assert int(service["LimitNOFILE"]) > defaults.connections_max
     assert int(sock["Backlog"]) >= defaults.requests_waiting_max
     assert sock["ListenStream"] == f"{defaults.host}:{defaults.port}"

@@ -6,9 +6,7 @@ import pytest
 import trio
 
 from tests.helpers import Reply, body, connected, get, post, serving
-from tests.test_shared_stores import Store, folded, shown, store
-
-__all__ = ["store"]  # the fixture
+from tests.stores import Store, folded, shown
 
 pytestmark = pytest.mark.slow
 

@@ -19,6 +19,7 @@ from rockets.settings import (
 # name -> the least and the most that is allowed; a least of None is "more than nothing".
 BOUNDS: dict[str, tuple[float | None, float]] = {
     "port": (0, 65_535),
+    "journal_wait_s": (0, 86_400),
     "ask_timeout_s": (None, 3_600),
     "message_max": (1, 2**30),
     "batch_max": (1, 2**30),

@@ -1,59 +1,26 @@
 """Two instances as real processes on one server, PostgreSQL or Redis."""
 
+import json
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from random import Random, random
-from typing import NamedTuple
+from random import Random
 
-import msgspec
 import pytest
 import trio
 
-from rockets.domain.messages import Channel, Message, decode_message
-from rockets.domain.rocket import fold
-from rockets.journal import Position, SharedJournal, open_postgresql, open_redis
-from rockets.stopping import EXIT_BEHIND, EXIT_REFUSED
+from rockets.stopping import EXIT_ABSENT, EXIT_BEHIND, EXIT_OK, EXIT_REFUSED
 from tests.helpers import Client, Reply, ServerProcess, body, connected, get, post, serving
-from tests.journal.postgresql_server import PostgresqlServer, find_binaries
-from tests.journal.redis_server import SERVER as REDIS
-from tests.journal.redis_server import RedisServer
+from tests.journal.store_proxy import Proxy
+from tests.stores import Stoppable, Store, folded, shown
 
 pytestmark = pytest.mark.slow
 
 CHANNELS = ("r0", "r1", "r2", "r3")
 NUMBERS = range(1, 16)
-
-
-class Store(NamedTuple):
-    """An empty store on a server that tests share, and how a test looks into it."""
-
-    address: str
-    open: Callable[[], SharedJournal]
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """For `rockets serve`; the PostgreSQL server of the tests does not sync."""
-        return "--journal", self.address, "--durability", "normal"
-
-
-@pytest.fixture(params=["postgresql", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "redis":
-        redis: RedisServer = request.getfixturevalue("redis")
-        return _in_redis(redis.url(tmp_path))
-    postgresql: PostgresqlServer = request.getfixturevalue("postgresql")
-    return _in_postgresql(postgresql.url(database=postgresql.new_database()))
-
-
-def _in_postgresql(address: str) -> Store:
-    return Store(address, lambda: open_postgresql(address, durability="normal", jitter=random))
-
-
-def _in_redis(address: str) -> Store:
-    return Store(address, lambda: open_redis(address, durability="normal"))
 
 
 @asynccontextmanager
@@ -79,34 +46,6 @@ def all_messages() -> list[bytes]:
             if number % 3 == 0:
                 made.append(body(channel, number, by=number))
     return made
-
-
-def folded(store: Store) -> dict[tuple[str, str], object]:
-    """Every rocket in both views, as the specification makes it of what the store holds."""
-    with closing(store.open()) as journal:
-        records = journal.follow(Position(0), limit=10**6)
-        conflicts = journal.count_notes("conflict")
-    stored: dict[str, list[Message]] = {}
-    for record in records:
-        stored.setdefault(record.stream, []).append(decode_message(record.body))
-    return {
-        (channel, view): msgspec.json.decode(
-            msgspec.json.encode(
-                fold(Channel(channel), messages, view=view, conflicts=conflicts.get(channel, 0))
-            )
-        )
-        for channel, messages in stored.items()
-        for view in ("latest", "settled")
-    }
-
-
-async def shown(port: int, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], object]:
-    """Every rocket in every view, as an instance shows it."""
-    async with connected(port) as client:
-        return {
-            (channel, view): (await client.ask(get(f"/rockets/{channel}?view={view}"))).json
-            for channel, view in wanted
-        }
 
 
 async def send(client: Client, messages: Sequence[bytes]) -> None:
@@ -219,40 +158,6 @@ async def test_an_instance_that_is_killed_takes_nothing_with_it(
             assert await shown(again.port, list(expected)) == expected
 
 
-class Stoppable(NamedTuple):
-    """A server that a test may stop."""
-
-    store: Store
-    stop: Callable[[], None]
-    start: Callable[[], None]
-    empty: Callable[[], object]
-
-
-@pytest.fixture(params=["postgresql", "redis"])
-def stoppable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stoppable]:
-    binaries = find_binaries()
-    if (request.param == "redis" and REDIS is None) or binaries is None:
-        pytest.skip(f"no {request.param} here")
-    if request.param == "redis":
-        with closing(RedisServer()) as redis:
-            store = _in_redis(redis.url(tmp_path))
-            yield Stoppable(
-                store,
-                lambda: redis.stop(signal.SIGKILL),
-                redis.start,
-                lambda: redis.ask("FLUSHALL"),
-            )
-        return
-    with closing(PostgresqlServer(binaries)) as server:
-        store = _in_postgresql(server.url())
-        yield Stoppable(
-            store,
-            lambda: server.stop("immediate"),
-            server.start,
-            lambda: server.ask(Path("any"), "DELETE FROM rockets.records"),
-        )
-
-
 async def test_a_server_that_is_gone_for_a_while_is_waited_for(
     stoppable: Stoppable, tmp_path: Path
 ) -> None:
@@ -274,6 +179,84 @@ async def test_a_server_that_is_gone_for_a_while_is_waited_for(
         found = await answered(one.port, get("/rockets/r"))
         assert found.json["lastMessageNumber"] == 2
         assert await one.stop() == 0
+
+
+@pytest.mark.parametrize("how", ["gone", "a black hole"])
+async def test_a_stop_without_the_server_is_soon_over(
+    stoppable: Stoppable, tmp_path: Path, how: str
+) -> None:
+    with closing(Proxy(stoppable.store.port)) as proxy:
+        async with serving(tmp_path, *stoppable.store.flags_through(proxy.port)) as one:
+            async with connected(one.port) as writer, connected(one.port) as reader:
+                assert (await writer.ask(post(body("r", 1)))).status == 204
+                lose = stoppable.stop if how == "gone" else proxy.cut
+                await trio.to_thread.run_sync(lose)
+                await writer.stream.send_all(post(body("r", 2)))
+                await reader.stream.send_all(get("/rockets/r"))
+                began = trio.current_time()
+                one.process.send_signal(signal.SIGTERM)
+                assert [(await each.read()).status for each in (writer, reader)] == [503, 503]
+            assert await one.wait() == EXIT_OK
+            # A call alone may take 5 s, and there is more than one of them on the way.
+            assert trio.current_time() - began < 4
+            [line] = one.events("checkpoint_failed")
+            assert "was gone when this instance stopped" in str(line["reason"])
+    if how == "gone":
+        await trio.to_thread.run_sync(stoppable.start)
+    async with serving(tmp_path, *stoppable.store.flags) as again:
+        rocket = (await asked(again.port, get("/rockets/r"))).json
+    assert rocket["lastMessageNumber"] in (1, 2)
+
+
+@asynccontextmanager
+async def starting(store: Store, log: Path) -> AsyncIterator[trio.Process]:
+    """Start a service while its server is gone; the block begins when it has looked for it."""
+    listeners = await trio.open_tcp_listeners(store.port, host="127.0.0.1")
+    command = [sys.executable, "-m", "rockets", "serve", "--port", "0", *store.flags]
+    with log.open("wb") as stderr:
+        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, stderr=stderr)
+    with trio.fail_after(30):
+        await (await listeners[0].accept()).aclose()
+    await listeners[0].aclose()
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            assert process.stdout is not None
+            await process.stdout.aclose()
+
+
+def awaited(log: Path) -> list[str]:
+    """What a log says of a server that is not there, without the address."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line[0] == "{"]
+    return [line["reason"] for line in lines if line["event"] == "store_awaited"]
+
+
+async def test_a_start_waits_for_a_server_that_comes_later(
+    stoppable: Stoppable, tmp_path: Path
+) -> None:
+    await trio.to_thread.run_sync(stoppable.stop)
+    log = tmp_path / "log"
+    async with starting(stoppable.store, log) as process:
+        await trio.to_thread.run_sync(stoppable.start)
+        assert process.stdout is not None
+        with trio.fail_after(30):
+            assert (await process.stdout.receive_some()).startswith(b"Rockets is listening on ")
+        assert 1 <= len(awaited(log)) <= 5  # not a line for each attempt
+
+
+async def test_a_start_that_waits_for_a_server_can_be_stopped(
+    stoppable: Stoppable, tmp_path: Path
+) -> None:
+    await trio.to_thread.run_sync(stoppable.stop)
+    async with starting(stoppable.store, tmp_path / "log") as process:
+        process.send_signal(signal.SIGTERM)
+        with trio.fail_after(5):
+            assert await process.wait() == EXIT_OK
+        assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 async def test_a_server_that_has_lost_something_ends_the_instance(
@@ -316,14 +299,16 @@ async def test_messages_move_from_a_file_to_a_server_and_back(store: Store, tmp_
         assert await shown(target.port, wanted) == known
 
 
-async def refusal(*flags: str, program: Sequence[str] = ("-m", "rockets")) -> str:
+async def refusal(
+    *flags: str, program: Sequence[str] = ("-m", "rockets"), code: int = EXIT_REFUSED
+) -> str:
     """Start a service that must refuse; gives what it says."""
     done = await trio.run_process(
         [sys.executable, *program, "serve", "--port", "0", *flags],
         capture_stderr=True,
         check=False,
     )
-    assert done.returncode == EXIT_REFUSED
+    assert done.returncode == code
     lines = done.stderr.decode().splitlines()
     said = [line for line in lines if line.startswith("rockets serve: ")]
     assert len(said) == 1, lines
@@ -331,23 +316,35 @@ async def refusal(*flags: str, program: Sequence[str] = ("-m", "rockets")) -> st
 
 
 @pytest.mark.parametrize(
-    ("address", "words"),
+    ("address", "words", "code"),
     [
-        ("postgresql://me:hidden@127.0.0.1:1/rockets", "127.0.0.1"),
-        ("postgresql://me:hid/den@127.0.0.1:1", "no address of a PostgreSQL database"),
-        ("postgresql://me:hid%zzden@127.0.0.1:1", "no address of a PostgreSQL database"),
-        ("postgresql://me:12/hidden@127.0.0.1:1", "no address of a PostgreSQL database"),
-        ("redis://me:hidden@127.0.0.1:1", "127.0.0.1"),
-        ("redis://me:hid/den@127.0.0.1:1", "not a URL of a Redis server"),
-        ("redis://me:12/hidden@127.0.0.1:1", "not a URL of a Redis server"),
-        ("redis://me:12#hidden@127.0.0.1:1", "not a URL of a Redis server"),
-        ("mysql://me:hidden@127.0.0.1:1", "neither sqlite nor postgresql"),
+        ("postgresql://me:hidden@127.0.0.1:1/rockets", "127.0.0.1", EXIT_ABSENT),
+        (
+            "postgresql://me:hid/den@127.0.0.1:1",
+            "no address of a PostgreSQL database",
+            EXIT_REFUSED,
+        ),
+        (
+            "postgresql://me:hid%zzden@127.0.0.1:1",
+            "no address of a PostgreSQL database",
+            EXIT_REFUSED,
+        ),
+        (
+            "postgresql://me:12/hidden@127.0.0.1:1",
+            "no address of a PostgreSQL database",
+            EXIT_REFUSED,
+        ),
+        ("redis://me:hidden@127.0.0.1:1", "127.0.0.1", EXIT_ABSENT),
+        ("redis://me:hid/den@127.0.0.1:1", "not a URL of a Redis server", EXIT_REFUSED),
+        ("redis://me:12/hidden@127.0.0.1:1", "not a URL of a Redis server", EXIT_REFUSED),
+        ("redis://me:12#hidden@127.0.0.1:1", "not a URL of a Redis server", EXIT_REFUSED),
+        ("mysql://me:hidden@127.0.0.1:1", "neither sqlite nor postgresql", EXIT_REFUSED),
     ],
 )
 async def test_a_store_that_cannot_be_had_is_one_line_without_the_password(
-    address: str, words: str
+    address: str, words: str, code: int
 ) -> None:
-    said = await refusal("--journal", address)
+    said = await refusal("--journal", address, "--journal-wait-s", "0", code=code)
 
     assert words in said
     assert "hid" not in said

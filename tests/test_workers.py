@@ -1,6 +1,6 @@
 """Several workers on one port over one file, as real processes.
 
-`FAULT_ROUNDS=50` kills a worker so often in place of three times.
+How often a worker is killed stands in `fault_rounds`.
 """
 
 import os
@@ -19,12 +19,13 @@ from rockets.domain.messages import Channel, Message, decode_message
 from rockets.domain.rocket import fold
 from rockets.journal import Position, open_journal
 from rockets.stopping import EXIT_BEHIND, EXIT_FORCED
+from tests.fault_rounds import rounds
 from tests.helpers import Client, Reply, ServerProcess, body, connected, get, post, serving
 from tests.test_socket_activation import activated
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
+ROUNDS = rounds(50)
 CHANNELS = ("r0", "r1", "r2", "r3")
 NUMBERS = range(1, 41)
 
@@ -314,7 +315,9 @@ async def test_what_another_has_is_refused_in_one_line(tmp_path: Path, held_by: 
 
 async def test_a_journal_that_the_workers_refuse_ends_the_parent(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="ended before it listened"):
-        async with two_workers(tmp_path, "--journal", "postgresql://127.0.0.1:1/none"):
+        async with two_workers(
+            tmp_path, "--journal", "postgresql://127.0.0.1:1/none", "--journal-wait-s", "0"
+        ):
             pass
     assert "rockets serve: " in (tmp_path / "server.log").read_text()
 

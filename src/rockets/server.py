@@ -34,6 +34,7 @@ from rockets.stopping import (
     FAILED_ANSWER_S,
     WORK_SHARE,
     ServeRefused,
+    StartGivenUp,
     Stop,
     enforce_grace,
     watch_signals,
@@ -86,7 +87,10 @@ async def serve(
             # A service manager may signal a worker as well as its parent: two are no haste.
             nursery.start_soon(watch_signals, stop.request)
             nursery.start_soon(worker.stop_with_parent, stop)
-        await _serve(settings, stop, worker, started)
+        try:
+            await _serve(settings, stop, worker, started)
+        except* StartGivenUp:
+            pass  # asked for, so it is no failure
         log.info("stopped", failed=stop.failed.is_set())
         nursery.cancel_scope.cancel()
     return stop.code
@@ -109,7 +113,7 @@ async def _serve(
 ) -> None:
     connections_max = _connections_max(settings.connections_max)
     async with (
-        open_storage(settings) as writer,
+        open_storage(settings, stop.requested) as writer,
         watched(writer, stop),
         open_space_watch(writer) as space,
         open_instance(settings, writer, wall_clock=_microseconds, over_by=stop.work_over_by) as (

@@ -61,6 +61,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "postgresql://... or redis://...",
         ),
     ] = "sqlite"
+    # Longer than a database takes that starts together with us.
+    journal_wait_s: Annotated[
+        float,
+        Meta(ge=0, le=86_400, description="Seconds that a start waits for the journal's server."),
+    ] = 60.0
     fresh: Annotated[
         bool, Meta(description="Move an old database aside and start with an empty one.")
     ] = False

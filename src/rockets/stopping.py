@@ -18,6 +18,7 @@ EXIT_FAILED = 1
 EXIT_REFUSED = 2
 EXIT_FORCED = 3
 EXIT_BEHIND = 4
+EXIT_ABSENT = 5
 
 # After the journal failed the waiting requests still get their 503; the process must end within
 # a second, whatever the disk does.
@@ -31,6 +32,10 @@ WORK_SHARE = 0.9
 
 class ServeRefused(Exception):
     """The service cannot start; the text is one line for the operator."""
+
+
+class StartGivenUp(Exception):
+    """A stop was asked for before the service had started."""
 
 
 class Stop:
@@ -92,6 +97,7 @@ async def watched(writer: JournalWriter, stop: Stop) -> AsyncIterator[None]:
     """Stop the process when the journal fails, also while the last batches are being committed."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch_journal, writer, stop)
+        nursery.start_soon(_hurry_journal, writer, stop)
         yield
         nursery.cancel_scope.cancel()
     if writer.failure is not None and not stop.failed.is_set():
@@ -101,6 +107,13 @@ async def watched(writer: JournalWriter, stop: Stop) -> AsyncIterator[None]:
 async def _watch_journal(writer: JournalWriter, stop: Stop) -> None:
     await writer.wait_failed()
     _tell_failure(writer, stop)
+
+
+async def _hurry_journal(writer: JournalWriter, stop: Stop) -> None:
+    """Look no longer for a server that is gone: who waits for it gets a 503."""
+    await stop.requested.wait()
+    if writer.shared is not None:
+        writer.shared.hurry()
 
 
 def _tell_failure(writer: JournalWriter, stop: Stop) -> None:

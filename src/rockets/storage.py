@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 from random import random
 
+import structlog
 import trio
 
 from rockets.journal import (
     Hop,
     Journal,
+    JournalAbsent,
     JournalWriter,
     NoteLimits,
     SharedSqliteJournal,
@@ -21,14 +23,24 @@ from rockets.journal import (
     open_writer,
 )
 from rockets.settings import Settings
+from rockets.stopping import StartGivenUp
+
+log = structlog.get_logger()
+
+AGAIN_S = 0.5
+"""Between two attempts to reach a server that is not there yet."""
 
 
 @asynccontextmanager
-async def open_storage(settings: Settings) -> AsyncIterator[JournalWriter]:
-    """Open the journal and its writer; JournalRefused where it cannot be had."""
+async def open_storage(settings: Settings, stopping: trio.Event) -> AsyncIterator[JournalWriter]:
+    """Open the journal and its writer; JournalRefused where it cannot be had.
+
+    A server that is not there yet is waited for, then JournalAbsent; StartGivenUp when `stopping`
+    is set meanwhile.
+    """
     async with (
         _open_hops(settings) as (write, read),
-        _open_journal(settings, write) as journal,
+        _open_journal(settings, write, stopping) as journal,
         open_writer(
             journal,
             write=write,
@@ -52,14 +64,34 @@ async def _open_hops(settings: Settings) -> AsyncIterator[tuple[Hop, Hop]]:
 
 
 @asynccontextmanager
-async def _open_journal(settings: Settings, write: Hop) -> AsyncIterator[Journal]:
-    journal = await write(partial(_opened, settings))
+async def _open_journal(
+    settings: Settings, write: Hop, stopping: trio.Event
+) -> AsyncIterator[Journal]:
+    journal = await _open_awaited(settings, write, stopping)
     try:
         yield journal
     finally:
         # The grace period bounds it: the process ends where a disk or a server hangs here.
         with trio.CancelScope(shield=True):
             await write(journal.close)
+
+
+async def _open_awaited(settings: Settings, write: Hop, stopping: trio.Event) -> Journal:
+    """Open the journal, again and again while its server is not there."""
+    until = trio.current_time() + settings.journal_wait_s
+    told = ""
+    while True:
+        try:
+            return await write(partial(_opened, settings))
+        except JournalAbsent as absent:
+            if trio.current_time() + AGAIN_S > until:
+                raise
+            if str(absent) != told:
+                told = str(absent)
+                log.warning("store_awaited", reason=told, wait_s=settings.journal_wait_s)
+        with trio.move_on_after(AGAIN_S):
+            await stopping.wait()
+            raise StartGivenUp
 
 
 def _opened(settings: Settings) -> Journal:

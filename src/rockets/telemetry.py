@@ -39,6 +39,7 @@ EVENTS: dict[str, str] = {
     "stop_forced": "Stopping took longer than the grace period; the process ends at once.",
     "stopped": "The process ends.",
     "stopping": "No new connections; what runs is answered.",
+    "store_awaited": "The store that instances share is not there yet; the start waits for it.",
     "store_reached": "The store that instances share can be asked again.",
     "store_unreachable": "The store that instances share cannot be asked; reads get 503.",
     "worker_ended": "A worker ended, below 0 by that signal; it is started again.",

@@ -85,6 +85,9 @@ class Side:
     def interrupt(self) -> None:
         self.store.ring()
 
+    def hurry(self) -> None:
+        """Do nothing: no call waits here."""
+
     def claim_round(self) -> bool:
         self._meet("claim_round")
         if self.store.keeper not in (None, self):

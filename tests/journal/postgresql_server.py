@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from random import random
 from shutil import rmtree
+from signal import SIGKILL
 from tempfile import mkdtemp
 from typing import Any
 
@@ -62,6 +63,14 @@ class PostgresqlServer:
     def stop(self, mode: str = "fast") -> None:
         """End it, by `immediate` as a crash does."""
         self._run("pg_ctl", "stop", "--wait", f"--mode={mode}")
+
+    def kill_backend(self) -> None:
+        """Kill a process that serves an instance; the server then ends all and recovers."""
+        serving = "SELECT pid FROM pg_stat_activity WHERE application_name = 'rockets' LIMIT 1"
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            row = connection.execute(serving).fetchone()
+        if row is not None:
+            os.kill(row[0], SIGKILL)
 
     def close(self) -> None:
         with suppress(subprocess.CalledProcessError):  # stopped by a test

@@ -16,6 +16,8 @@ from typing import Literal, NamedTuple
 
 Kind = Literal["reset", "close", "hold"]
 
+HELD_MAX = 20
+
 
 class Fault(NamedTuple):
     """What happens when the client's bytes hold `at`: they are passed on or not, and then `kind`.
@@ -139,6 +141,9 @@ class Proxy:
                 self._held.append(each)
             else:
                 _close(each, kind)
+        # A server finds by itself that a peer is gone, in the end; else it would run out of room.
+        while len(self._held) > HELD_MAX and not self._is_cut:
+            _close(self._held.pop(0), "reset")
 
     def _hold_all(self) -> None:
         self._is_cut = True

@@ -31,7 +31,8 @@ from rockets.journal import (
     hold_file,
     open_journal,
 )
-from rockets.journal.redis_streams import RedisJournal
+from rockets.journal.redis_streams import PAGE, RedisJournal
+from rockets.journal.spans import Span, read_each
 from tests.journal.postgresql_server import PostgresqlServer
 from tests.journal.prunings import BASE
 from tests.journal.redis_server import RedisServer
@@ -202,6 +203,54 @@ def test_a_read_gives_its_stream_within_bounds_by_number(
     found = journal.read("a", first, last, limit=limit)
 
     assert numbers(found) == [("a", number) for number in expected]
+
+
+def test_spans_come_in_their_order_each_by_number(journal: Journal) -> None:
+    journal.append([record("a", 8), record("b", 3), record("a", 1), record("b", NUMBER_MAX)])
+    journal.append([record("a", 5), record("a", 2)])
+    spans = [("b", 3, NUMBER_MAX), ("c", 1, 9), ("a", 2, 5), ("a", 8, 8), ("a", 1, 2)]
+
+    found = read_each(journal, spans)
+
+    expected = [("b", 3), ("b", NUMBER_MAX), ("a", 2), ("a", 5), ("a", 8), ("a", 1), ("a", 2)]
+    assert numbers(found) == expected
+    assert found[2:4] == journal.read("a", 2, 5, limit=9)
+    assert read_each(journal, []) == []
+
+
+@pytest.mark.parametrize("count", [PAGE - 1, PAGE, PAGE + 1])
+def test_many_spans_are_read_whole(journal: Journal, count: int) -> None:
+    given_records = [record(f"r{n}", n + 1) for n in range(count)]
+    journal.append(given_records)
+
+    found = read_each(journal, [(each.stream, 1, count) for each in given_records])
+
+    assert numbers(found) == [(each.stream, each.number) for each in given_records]
+
+
+@settings(max_examples=20)
+@given(
+    numbers_of=st.dictionaries(st.sampled_from("abc"), st.sets(st.integers(1, 9))),
+    spans=st.lists(
+        st.builds(
+            lambda stream, first, more: (stream, first, first + more),
+            st.sampled_from("abcd"),
+            st.integers(1, 9),
+            st.integers(0, 9),
+        )
+    ),
+)
+def test_spans_give_what_reading_one_after_the_other_gives(
+    opener: Opener, numbers_of: dict[str, set[int]], spans: list[Span]
+) -> None:
+    with TemporaryDirectory() as folder:
+        with closing(opener(Path(folder) / "journal.db", NoteLimits())) as journal:
+            journal.append([record(stream, n) for stream, some in numbers_of.items() for n in some])
+
+            found = read_each(journal, spans)
+
+            one_by_one = [journal.read(*span, limit=9) for span in spans]
+            assert found == [each for some in one_by_one for each in some]
 
 
 def test_following_gives_commit_order_from_any_position(journal: Journal) -> None:

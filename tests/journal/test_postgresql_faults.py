@@ -1,9 +1,8 @@
 """The PostgreSQL journal while the network or the server fails: nothing acknowledged is lost.
 
-`ROCKETS_FAULT_ROUNDS=100` runs every fault of the proxy so often in place of three times.
+`tests.fault_rounds` says how often each is done.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import count
@@ -28,13 +27,16 @@ from rockets.journal import (
     StoredRecord,
 )
 from rockets.journal.postgresql import PostgresqlJournal
+from rockets.journal.postgresql_link import Connection
+from tests.fault_rounds import rounds
 from tests.journal.postgresql_server import PostgresqlServer
 from tests.journal.prunings import BASE
 from tests.journal.store_proxy import Fault, Proxy
 
 pytestmark = pytest.mark.slow  # each waits for something to be given up, or for a restart
 
-ROUNDS = int(os.environ.get("ROCKETS_FAULT_ROUNDS", "3"))
+ROUNDS = rounds(100)
+KILLS = rounds(50)
 
 ANSWER_S = 1.0  # not shorter: a busy machine is not a fault
 CALL_S = 20.0
@@ -105,6 +107,22 @@ def test_a_batch_is_stored_and_counted_once_whatever_happens_to_its_connection(
     assert found == [(stream, n) for n in range(1, ROUNDS + 1) for stream in ("near", "far")]
 
 
+def test_a_connection_that_only_the_driver_calls_lost_is_made_anew(
+    near: PostgresqlJournal,
+) -> None:
+    made = near._reading.connections
+    errors = [psycopg.OperationalError("connection socket closed")]
+
+    def ask(connection: Connection) -> int:
+        if errors:
+            raise errors.pop()
+        return connection.execute("SELECT 1").rowcount
+
+    assert near._reading.ask(ask) == 1
+    assert near._reading.connections == made + 2
+    assert near.append([record("a", 1)]).new == (True,)
+
+
 def test_a_call_to_a_store_that_is_cut_off_ends_in_time_and_a_later_one_works(
     postgresql: PostgresqlServer, proxy: Proxy, tmp_path: Path
 ) -> None:
@@ -160,6 +178,48 @@ def test_waiting_ends_soon_after_it_is_interrupted_also_when_cut_off(
         assert answers == [False]
 
 
+@pytest.mark.parametrize("under_way", [True, False])
+def test_in_a_hurry_a_server_that_is_gone_is_not_looked_for(
+    far: PostgresqlJournal, proxy: Proxy, under_way: bool
+) -> None:
+    assert far.head() == 0  # connects
+    proxy.cut()
+    if not under_way:
+        far.hurry()
+    ended: SimpleQueue[float] = SimpleQueue()
+
+    def append() -> None:
+        with pytest.raises(JournalUnreachable):
+            far.append([record("a", 1)])
+        ended.put(monotonic())
+
+    began = monotonic()
+    appending = Thread(target=append)
+    appending.start()
+    if under_way:
+        far.hurry()
+    appending.join()
+    assert ended.get() - began < CALL_S / 4
+    began = monotonic()
+    with pytest.raises(JournalUnreachable, match="was gone when this instance stopped"):
+        far.append([record("a", 2)])
+    assert monotonic() - began < ANSWER_S
+    proxy.heal()
+
+
+def test_in_a_hurry_a_server_that_answers_is_used_as_ever(
+    far: PostgresqlJournal, near: PostgresqlJournal
+) -> None:
+    assert far.head() == 0
+    far.hurry()
+
+    assert far.append([record("a", 1)]).new == (True,)
+    assert far.claim_round()
+    far.keep_ledgers([LedgerRecord("a", b"1")])
+    far.release_round()
+    assert [each.data for each in near.ledgers("", limit=9)] == [b"1"]
+
+
 def test_an_instance_that_is_cut_off_within_a_transaction_does_not_stop_the_others_for_long(
     far: PostgresqlJournal, near: PostgresqlJournal, proxy: Proxy
 ) -> None:
@@ -193,7 +253,7 @@ def test_what_was_acknowledged_outlives_a_crash_of_the_server(
     sending = Thread(target=send)
     sending.start()
     stored = []
-    for _ in range(ROUNDS):
+    for _ in range(KILLS):
         stored += [acknowledged.get() for _ in range(5)]
         postgresql.stop("immediate")
         postgresql.start()

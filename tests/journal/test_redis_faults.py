@@ -1,9 +1,8 @@
 """The Redis journal while the network or the server fails: nothing acknowledged is lost.
 
-`ROCKETS_FAULT_ROUNDS=100` runs every fault of the proxy so often in place of three times.
+`tests.fault_rounds` says how often each is done.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,11 +26,13 @@ from rockets.journal import (
     StoredLedger,
 )
 from rockets.journal.redis_streams import RedisJournal
+from tests.fault_rounds import rounds
 from tests.journal.prunings import BASE
 from tests.journal.redis_server import RedisServer
 from tests.journal.store_proxy import Fault, Proxy
 
-ROUNDS = int(os.environ.get("ROCKETS_FAULT_ROUNDS", "3"))
+ROUNDS = rounds(100)
+KILLS = rounds(50)
 
 ANSWER_S = 0.3
 CALL_S = 20.0
@@ -191,6 +192,49 @@ def test_an_interrupt_ends_a_wait_in_a_black_hole(far: RedisJournal, proxy: Prox
     proxy.heal()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("under_way", [True, False])
+def test_in_a_hurry_a_server_that_is_gone_is_not_looked_for(
+    far: RedisJournal, proxy: Proxy, under_way: bool
+) -> None:
+    assert far.head() == 0  # connects
+    proxy.cut()
+    if not under_way:
+        far.hurry()
+    ended: SimpleQueue[float] = SimpleQueue()
+
+    def append() -> None:
+        with pytest.raises(JournalUnreachable):
+            far.append([record("a", 1)])
+        ended.put(monotonic())
+
+    began = monotonic()
+    appending = Thread(target=append)
+    appending.start()
+    if under_way:
+        far.hurry()
+    appending.join()
+    assert ended.get() - began < CALL_S / 4
+    began = monotonic()
+    with pytest.raises(JournalUnreachable, match="was gone when this instance stopped"):
+        far.append([record("a", 2)])
+    assert monotonic() - began < ANSWER_S
+    proxy.heal()
+
+
+def test_in_a_hurry_a_server_that_answers_is_used_as_ever(
+    far: RedisJournal, near: RedisJournal
+) -> None:
+    assert far.head() == 0
+    far.hurry()
+
+    assert far.append([record("a", 1)]).new == (True,)
+    assert far.claim_round()
+    far.keep_ledgers([LedgerRecord("a", b"1")])
+    far.release_round()
+    assert [each.data for each in near.ledgers("", limit=9)] == [b"1"]
+
+
 def test_a_server_that_stands_still_is_waited_for_in_vain_and_then_does_everything_once(
     mortal: RedisServer, tmp_path: Path
 ) -> None:
@@ -244,11 +288,11 @@ def test_a_server_with_another_policy_after_its_start_is_not_written_to(
 def test_a_server_killed_under_appends_has_everything_it_acknowledged(
     mortal: RedisServer, tmp_path: Path
 ) -> None:
-    rounds, each = ROUNDS, 20
+    each = 20
     acknowledged: SimpleQueue[int] = SimpleQueue()
 
     def append(journal: RedisJournal) -> None:
-        for n in range(1, rounds * each + 1):
+        for n in range(1, KILLS * each + 1):
             appended = journal.append([record("a", n), record("b", n)])
             # It began anew meanwhile, and still the answer is that of the first attempt.
             assert appended.new == (True, True)
@@ -258,7 +302,7 @@ def test_a_server_killed_under_appends_has_everything_it_acknowledged(
     with closing(mortal.journal(tmp_path, call_s=60.0)) as journal:
         appending = Thread(target=append, args=(journal,))
         appending.start()
-        for round in range(rounds):
+        for round in range(KILLS):
             while acknowledged.get(timeout=60) % each != each // 2:
                 pass
             mortal.stop(SIGKILL)
@@ -267,7 +311,7 @@ def test_a_server_killed_under_appends_has_everything_it_acknowledged(
             assert found >= 2 * (round * each + each // 2)
         appending.join()
         found_numbers = [each.number for each in journal.follow(START, limit=9_999)]
-    assert found_numbers == [n for n in range(1, rounds * each + 1) for _ in "ab"]
+    assert found_numbers == [n for n in range(1, KILLS * each + 1) for _ in "ab"]
 
 
 def test_a_server_that_lost_the_end_of_its_file_is_not_served_from(

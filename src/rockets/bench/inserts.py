@@ -24,12 +24,13 @@ from rockets.bench.commits import RECEIVED_AT
 from rockets.bench.outcome import MeasurementFailed, Outcome, percentile, tell
 from rockets.bench.shared import Plan
 from rockets.journal.base import NOTE_LIMITS, JournalError, Record
+from rockets.journal.hurry import Hurry
 from rockets.journal.postgresql import ANSWER_S
 from rockets.journal.postgresql_append import INSERT, row_of
 from rockets.journal.postgresql_store import Store as PostgresqlStore
+from rockets.journal.redis_append import APPEND, append_arguments
 from rockets.journal.redis_link import Link, target_of
 from rockets.journal.redis_store import Store as RedisStore
-from rockets.journal.redis_streams import APPEND, append_arguments
 
 Insert = Callable[[], object]
 Prepare = Callable[[Sequence[Record]], Insert]
@@ -52,7 +53,7 @@ def _postgresql(address: str) -> Iterator[Prepare]:
 @contextmanager
 def _redis(address: str) -> Iterator[Prepare]:
     target, prefix = target_of(address, "full")
-    with closing(Link(target, lambda: 1.0)) as link:
+    with closing(Link(target, lambda: 1.0, Hurry())) as link:
         link.open()
         store = RedisStore(target.name, prefix, os.urandom)
         store.open(link)

@@ -15,10 +15,11 @@ import structlog
 import trio
 
 from rockets.cli.interrupts import end
+from rockets.journal.absence import JournalAbsent
 from rockets.journal.base import JournalRefused
 from rockets.server import serve as serve_alone
 from rockets.settings import FIELDS, Settings, SettingsInvalid, read_settings
-from rockets.stopping import EXIT_REFUSED, ServeRefused
+from rockets.stopping import EXIT_ABSENT, EXIT_REFUSED, ServeRefused
 from rockets.telemetry import set_up_logs
 from rockets.workers import serve_workers
 
@@ -81,10 +82,16 @@ def run(serving: Callable[[], Awaitable[int]]) -> NoReturn:
         refused, rest = group.split((JournalRefused, ServeRefused))
         if rest is not None or refused is None:
             raise
-        end("serve", EXIT_REFUSED, *map(str, _leaves(refused)))
+        _refuse(*_leaves(refused))
     except (JournalRefused, ServeRefused) as refusal:
-        end("serve", EXIT_REFUSED, str(refusal))
+        _refuse(refusal)
     sys.exit(code)
+
+
+def _refuse(*refusals: BaseException) -> NoReturn:
+    """Say why it does not start; by the code a service manager knows whether to try again."""
+    absent = any(isinstance(each, JournalAbsent) for each in refusals)
+    end("serve", EXIT_ABSENT if absent else EXIT_REFUSED, *map(str, refusals))
 
 
 def _tune_interpreter() -> None:

@@ -8,20 +8,26 @@
 - `sqlite_ledgers`: the ledgers and rounds in that file.
 - `sqlite_pruned`: how records leave that file.
 - `redis_streams`: the journal in a Redis server, for several instances.
+- `redis_append`: the append, a script.
 - `redis_policy`: which servers will do for it.
 - `redis_link`: a connection to one that is made anew when it is lost.
 - `redis_store`: what is known of the store, and how scripts run on it.
 - `redis_notes`, `redis_ledgers`, `redis_pruned`: what is beside the records there.
+- `redis_spans`: many spans of numbers at once there.
 - `checksum`: how damage is found.
 - `space`: the reserve of free space.
 - `space_watch`: what the files take and how much is free, of a moment ago.
 - `backup`: copies that file while it is in use.
 - `sqlite_file`: how that file is locked, checked and set up.
+- `absence`: a journal that cannot be opened since its server is not there yet.
+- `hurry`: what a stop leaves of the patience with a server that is gone.
 - `postgresql`: the journal in a PostgreSQL database, which several instances share.
 - `postgresql_link`: connections that are made anew when they are lost.
 - `postgresql_store`: the tables in that database, and what a connection must find.
 - `postgresql_append`: the append, and how an ambiguous one is resolved.
 - `postgresql_notes`, `postgresql_ledgers`, `postgresql_pruned`: the tables beside the records.
+- `postgresql_spans`: many spans of numbers by one query.
+- `spans`: many spans of numbers, of any journal.
 - `thread`: one thread that runs blocking calls for trio.
 - `part`: what one of these tasks appends, and its answer.
 - `writer`: one task that commits what many tasks append, together.
@@ -33,6 +39,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Literal
 
+from .absence import JournalAbsent
 from .backup import BackupFailed, BackupProgress, backup
 from .base import (
     NOTE_LIMITS,
@@ -78,6 +85,7 @@ __all__ = [
     "Durability",
     "Hop",
     "Journal",
+    "JournalAbsent",
     "JournalBehind",
     "JournalBusy",
     "JournalError",

@@ -355,14 +355,6 @@ class Journal(Protocol):
         """Release everything; later appends raise `JournalError`. Closing twice is fine."""
 
 
-def read_each(journal: Journal, spans: Sequence[tuple[str, int, int]]) -> list[StoredRecord]:
-    """Read spans of numbers, first to last, of several streams; they are short and few enough."""
-    found: list[StoredRecord] = []
-    for stream, first, last in spans:
-        found += journal.read(stream, first, last, limit=last - first + 1)
-    return found
-
-
 @runtime_checkable
 class SharedJournal(Journal, Protocol):
     """A store of records that several instances of the service have in common.
@@ -385,6 +377,12 @@ class SharedJournal(Journal, Protocol):
 
     def interrupt(self) -> None:
         """Make a running `wait_behind`, or else the next, return within 0.5 s; from any thread."""
+
+    def hurry(self) -> None:
+        """Look no longer for a store that is gone, since the process stops; from any thread.
+
+        Calls, also those under way, then end within 2 s where the store does not answer.
+        """
 
     def claim_round(self) -> bool:
         """Claim the right to keep ledgers and to end a round; False where another instance has it.

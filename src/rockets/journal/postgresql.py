@@ -22,7 +22,8 @@ from typing import Any, Literal, TypeVar
 import psycopg
 from psycopg import sql
 
-from . import postgresql_ledgers, postgresql_notes, postgresql_pruned
+from . import postgresql_ledgers, postgresql_notes, postgresql_pruned, postgresql_spans
+from .absence import as_refusal
 from .base import (
     NOTE_LIMITS,
     Appended,
@@ -30,7 +31,6 @@ from .base import (
     JournalError,
     JournalFailed,
     JournalFull,
-    JournalRefused,
     JournalStatistics,
     JournalUnreachable,
     LedgerRecord,
@@ -46,6 +46,7 @@ from .base import (
     StoredNote,
     StoredRecord,
 )
+from .hurry import Hurry
 from .postgresql_append import COLUMNS, Append, verified
 from .postgresql_link import (
     Connection,
@@ -57,6 +58,7 @@ from .postgresql_link import (
 )
 from .postgresql_store import Seen, Store
 from .postgresql_store import head as stored_head
+from .spans import Span
 
 ANSWER_S = 3.0
 """The longest wait for one answer: longer than a commit takes behind those of several instances on
@@ -108,10 +110,12 @@ class PostgresqlJournal:
         self._closed = False
         self._claimed_on: int | None = None
         self._store = Store(schema, durability, answer_s)
+        self._hurry = hurry = Hurry()
         target = Target.of(url, answer_s)
 
         def link(prepare: Callable[[Connection], None]) -> Link:
-            return Link(target, prepare, Patience(answer_s=answer_s, call_s=call_s), jitter)
+            patience = Patience(hurry, answer_s=answer_s, call_s=call_s)
+            return Link(target, prepare, patience, jitter)
 
         self._writing = link(lambda fresh: self._store.prepare(fresh, read_only=False))
         self._reading = link(lambda fresh: self._store.prepare(fresh, read_only=True))
@@ -123,7 +127,7 @@ class PostgresqlJournal:
             self._id = self._writing.ask(_begin_anew)
         except JournalError as error:
             self._release()
-            raise JournalRefused(str(error)) from error
+            raise as_refusal(error) from error
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
         """Store what is new in one transaction; run again where its outcome is not known."""
@@ -142,6 +146,10 @@ class PostgresqlJournal:
         """Return records of one stream, numbers `first` to `last` inclusive, rising."""
         where = "WHERE stream = %s AND number BETWEEN %s AND %s ORDER BY number LIMIT %s"
         return self._read(lambda c: _select(c, where, (stream, first, last, limit)))
+
+    def read_each(self, spans: Sequence[Span]) -> list[StoredRecord]:
+        """Return the records of many spans of numbers, in the order of these."""
+        return self._read(lambda c: postgresql_spans.read(c, spans))
 
     def follow(self, after: Position, *, limit: int) -> list[StoredRecord]:
         """Return the records committed after a position, in commit order."""
@@ -252,6 +260,10 @@ class PostgresqlJournal:
         self._following.patience.interrupted.set()
         with suppress(BlockingIOError):  # full of others
             os.write(self._wake, b".")
+
+    def hurry(self) -> None:
+        """Look no longer for a server that is gone; from any thread."""
+        self._hurry.begin()
 
     def statistics(self) -> JournalStatistics:
         """Return the bytes of the tables; of the server's disk nothing is known."""

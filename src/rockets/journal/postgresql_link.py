@@ -21,6 +21,7 @@ from psycopg import pq
 from psycopg.abc import PQGen, PQGenConn
 from psycopg.conninfo import conninfo_to_dict
 
+from .absence import JournalAbsent
 from .base import (
     JournalBehind,
     JournalBusy,
@@ -30,6 +31,7 @@ from .base import (
     JournalRefused,
     JournalUnreachable,
 )
+from .hurry import Hurry
 
 T = TypeVar("T")
 Step = TypeVar("Step")
@@ -62,9 +64,10 @@ class CommitUncertain(Exception):
 class Patience:
     """How long a call, and each answer in it, may be waited for, and whether to stop at once."""
 
-    def __init__(self, *, answer_s: float, call_s: float) -> None:
+    def __init__(self, hurry: Hurry, *, answer_s: float, call_s: float) -> None:
         """Prepare only; `begin` starts the clock of a call."""
         self.interrupted = Event()
+        self.hurry = hurry
         self._answer_s = answer_s
         self._call_s = call_s
         self._longest_s = answer_s
@@ -82,13 +85,15 @@ class Patience:
 
     def watch(self, gen: Generator[Step, Came, T]) -> Generator[Step, Came, T]:
         """Pass a wait of psycopg's on; raises `OutOfTime` out of it when it takes too long."""
-        until = min(self._until, monotonic() + self._longest_s)
+        asked_at = monotonic()
+        until = min(self._until, asked_at + self._longest_s)
         try:
             step = next(gen)
             while True:
                 came = yield step
                 step = gen.send(came)
-                if monotonic() > until or self.interrupted.is_set():
+                over = monotonic() > until or self.hurry.is_over(asked_at)
+                if over or self.interrupted.is_set():
                     raise OutOfTime("no answer in time")
         except StopIteration as done:
             result: T = done.value
@@ -96,7 +101,7 @@ class Patience:
 
     def pause(self, pause_s: float) -> bool:
         """Wait before another attempt; says whether there is time for one."""
-        if monotonic() + pause_s > self._until:
+        if monotonic() + pause_s > self._until or not self.hurry.may_connect:
             return False
         return not self.interrupted.wait(pause_s)
 
@@ -189,13 +194,14 @@ class Link:
         raise JournalUnreachable(f"{self._target.name} cannot be reached: {reason}") from cause
 
     def open(self) -> None:
-        """Connect for the first time, in one attempt; raises `JournalRefused`."""
+        """Connect for the first time, in one attempt; raises `JournalRefused`, `JournalAbsent`."""
         self.patience.begin_start()
         try:
             self._connected()
         except (psycopg.Error, JournalError) as error:
             self.close()
-            raise JournalRefused(f"{self._target.name}: {one_line(error)}") from error
+            kind = JournalAbsent if _is_absence(error) else JournalRefused
+            raise kind(f"{self._target.name}: {one_line(error)}") from error
 
     def has(self, nth: int) -> bool:
         """Say whether the connection is still the one that was made as the `nth`."""
@@ -211,6 +217,8 @@ class Link:
 
     def _connected(self) -> Connection:
         if self._connection is None:
+            if not self.patience.hurry.may_connect:
+                raise OutOfTime("it was gone when this instance stopped")
             # Every execution is prepared: the statements are few, and their texts are constants.
             self._connection = self._class.connect(
                 **self._target.parameters, autocommit=True, prepare_threshold=0
@@ -322,7 +330,20 @@ ERRORS: tuple[tuple[str, type[JournalError], str], ...] = (
 def _is_lost(connection: Connection | None, error: psycopg.Error) -> bool:
     if error.sqlstate is not None:  # the server has said what is wrong
         return error.sqlstate.startswith(LOST)
-    return connection is None or connection.closed
+    # After a reset the driver may say so in words alone, and take the connection for open.
+    return connection is None or connection.closed or isinstance(error, psycopg.OperationalError)
+
+
+def _is_absence(error: Exception) -> bool:
+    """Say whether a first attempt has not come to a server that is up."""
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    if error.sqlstate is not None:
+        return error.sqlstate.startswith(LOST)
+    # What a server says before a session is there comes without its code. One that asked for a
+    # password is up, so it is the password or the database that it does not like.
+    refused = error.pgconn
+    return refused is None or not (refused.used_password or refused.needs_password)
 
 
 def translated(error: psycopg.Error) -> JournalError:

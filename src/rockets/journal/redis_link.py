@@ -19,8 +19,10 @@ from urllib.parse import urlsplit
 import redis
 from redis.connection import Connection, parse_url
 
+from .absence import JournalAbsent
 from .base import JournalBusy, JournalError, JournalFailed, JournalFull, JournalRefused
 from .base import JournalUnreachable as Unreachable
+from .hurry import Hurry
 from .redis_policy import PATTERNS, check_policy
 
 T = TypeVar("T")
@@ -72,6 +74,7 @@ class Link:
         self,
         target: Target,
         jitter: Callable[[], float],
+        hurry: Hurry,
         *,
         answer_s: float = ANSWER_S,
         call_s: float = CALL_S,
@@ -81,6 +84,7 @@ class Link:
         self.interrupted = Event()
         self._target = target
         self._jitter = jitter
+        self._hurry = hurry
         self._answer_s = answer_s
         self._call_s = call_s
         self._until = 0.0
@@ -95,13 +99,14 @@ class Link:
         self._is_ready = False
 
     def open(self) -> None:
-        """Connect for the first time, in one attempt; raises `JournalRefused`."""
+        """Connect for the first time, in one attempt; raises `JournalRefused`, `JournalAbsent`."""
         self._until = monotonic() + self._call_s
         try:
             self._connect()
         except (redis.RedisError, JournalRefused) as error:
             self.close()
-            raise JournalRefused(f"{self._target.name}: {_line(error)}") from error
+            kind = JournalAbsent if _is_absence(error) else JournalRefused
+            raise kind(f"{self._target.name}: {_line(error)}") from error
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[object]) -> Any:
         """Run a script, again after a loss; raises `JournalUnreachable` and others by `ERRORS`.
@@ -159,7 +164,7 @@ class Link:
             pause_s = min(2 * pause_s, PAUSE_S_MAX)
 
     def _pause(self, pause_s: float) -> bool:
-        if monotonic() + pause_s > self._until:
+        if monotonic() + pause_s > self._until or not self._hurry.may_connect:
             return False
         if self.interrupted.wait(pause_s):
             raise Interrupted
@@ -168,6 +173,8 @@ class Link:
     def _connect(self) -> None:
         if self._is_ready:
             return
+        if not self._hurry.may_connect:
+            raise redis.TimeoutError("it was gone when this instance stopped")
         self._connection.disconnect()
         self._connection.connect()
         [said] = self._commands(["INFO"])
@@ -197,7 +204,8 @@ class Link:
 
     def _commands(self, *commands: Sequence[object], extra_s: float = 0.0) -> list[Any]:
         """Send commands together and return their answers; raises the first error of one."""
-        until = min(monotonic() + self._answer_s + extra_s, self._until)
+        asked_at = monotonic()
+        until = min(asked_at + self._answer_s + extra_s, self._until)
         self._connection.send_packed_command(self._connection.pack_commands(commands))
         answers: list[Any] = []
         for _ in commands:
@@ -205,7 +213,7 @@ class Link:
                 if self.interrupted.is_set():
                     self.close()
                     raise Interrupted
-                if monotonic() > until:
+                if monotonic() > until or self._hurry.is_over(asked_at):
                     raise redis.TimeoutError("no answer in time")
             try:
                 answers.append(self._connection.read_response())
@@ -273,6 +281,13 @@ ERRORS: Mapping[str, tuple[type[JournalError], str, bool]] = {
     "WRONGPASS": (Unreachable, "does not take the password", True),
     "NOPERM": (Unreachable, "does not give the permission", True),
 }
+
+
+def _is_absence(error: Exception) -> bool:
+    """Say whether a first attempt has not come to a server that is up."""
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
+        return False
+    return isinstance(error, redis.ConnectionError | redis.TimeoutError)
 
 
 def _judge(error: Exception) -> tuple[type[JournalError], str, bool]:

@@ -19,13 +19,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
-from . import redis_ledgers, redis_notes, redis_pruned
+from . import redis_ledgers, redis_notes, redis_pruned, redis_spans
+from .absence import as_refusal
 from .base import (
     NOTE_LIMITS,
     Appended,
     JournalError,
     JournalFailed,
-    JournalRefused,
     JournalStatistics,
     LedgerRecord,
     Note,
@@ -41,8 +41,11 @@ from .base import (
     StoredRecord,
 )
 from .checksum import checksum
+from .hurry import Hurry
+from .redis_append import APPEND, append_arguments, index_of
 from .redis_link import ANSWER_S, CALL_S, CONNECT_S, Interrupted, Link, Script, target_of
-from .redis_store import NUMBERED, SAME_STORE, Store
+from .redis_store import SAME_STORE, Store
+from .spans import Span
 
 PAGE = 1_000
 """Records in one answer, which everybody else waits for: a millisecond where they follow each
@@ -50,83 +53,6 @@ other, 16 where each is looked up."""
 
 FOLLOWER_CONNECT_S = 0.4
 """An attempt to connect cannot be interrupted."""
-
-# KEYS: those of a write (4), of the notes (6), and then one index for each stream.
-# ARGV: those of a write (6), how many records, notes and streams there are, the limits of notes,
-# the streams, four values for each record and six for each note.
-# A record is new where it is the first of its key here and was stored by this write: by this run,
-# or, told by the positions, by the one before it whose answer was lost.
-APPEND = Script(
-    SAME_STORE,
-    NUMBERED,
-    redis_notes.KEEP,
-    """
-local records, notes, streams = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local before, after, told = head, head, ''
-if again then before, after, told = again[1], again[2], again[3] end
-local function entry_at(position)
-  return redis.call('XRANGE', KEYS[2], position, position)[1] or {position}
-end
-local highest, added = {}, {}
-local function find(stream, number)
-  local index = KEYS[10 + stream]
-  if not highest[stream] then
-    highest[stream] = tonumber(redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')[2] or 0)
-    added[stream] = {}
-  end
-  -- Most numbers rise, and then nothing has to be looked up.
-  if tonumber(number) > highest[stream] then return nil end
-  return redis.call('ZRANGEBYSCORE', index, number, number)[1]
-end
-local at = 12 + streams
-local here, instead = {}, {}
-for i = 1, records do
-  local stream, number = tonumber(ARGV[at]), ARGV[at + 1]
-  local key = ARGV[at] .. ':' .. number
-  local position = here[key]
-  local is_first = not position
-  if is_first then
-    position = find(stream, number)
-    if not position and not again then
-      after = after + 1
-      position = string.format('%.0f', after)
-      redis.call('XADD', KEYS[2], position .. '-0', 'h', ARGV[at + 2], 'b', ARGV[at + 3])
-      mark = string.sub(ARGV[at + 2], 1, 16)
-      local pairs_of = added[stream]
-      pairs_of[#pairs_of + 1] = number
-      pairs_of[#pairs_of + 1] = position
-    end
-    here[key] = position
-  end
-  local stored = tonumber(position)
-  if stored and not (is_first and stored > before and stored <= after) then
-    instead[#instead + 1] = {i - 1, entry_at(position)}
-  end
-  at = at + 4
-end
-if again then return {head, mark, {before, after, told, instead}} end
-for stream, pairs_of in pairs(added) do
-  for from = 1, #pairs_of, 1000 do
-    redis.call('ZADD', KEYS[10 + stream], unpack(pairs_of, from, math.min(from + 999, #pairs_of)))
-  end
-end
-if after > before then
-  head = after
-  redis.call('HSET', KEYS[1], 'head', string.format('%.0f', head), 'mark', mark)
-end
-local flags, kinds = {}, {}
-for i = 1, notes do
-  flags[i] = keep(5, unpack(ARGV, at, at + 5))
-  kinds[ARGV[at]] = true
-  at = at + 6
-end
-for kind in pairs(kinds) do bound(5, kind, tonumber(ARGV[10]), tonumber(ARGV[11])) end
-told = table.concat(flags)
--- What changes nothing comes out alike a second time, and needs no memory.
-if after > before or notes > 0 then done({before, after, told}) end
-return {head, mark, {before, after, told, instead}}
-""",
-)
 
 READ = Script(
     SAME_STORE,
@@ -164,17 +90,18 @@ class RedisJournal:
         self.durability = durability
         self._note_limits = note_limits
         target, prefix = target_of(url, durability)
+        self._hurry = hurry = Hurry()
         link = partial(Link, target, lambda: entropy(1)[0] / 255, answer_s=answer_s, call_s=call_s)
-        self._writing = link(connect_s=CONNECT_S)
-        self._reading = link(connect_s=CONNECT_S)
-        self._following = link(connect_s=FOLLOWER_CONNECT_S)
+        self._writing = link(hurry, connect_s=CONNECT_S)
+        self._reading = link(hurry, connect_s=CONNECT_S)
+        self._following = link(hurry, connect_s=FOLLOWER_CONNECT_S)
         self._store = Store(target.name, prefix, entropy)
         self._writing.open()
         try:
             self._store.open(self._writing)
         except JournalError as error:
             self._writing.close()
-            raise JournalRefused(str(error)) from error
+            raise as_refusal(error) from error
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
         """Store what is new by one script."""
@@ -202,6 +129,17 @@ class RedisJournal:
                 first = each.number + 1
             if len(page) < count:
                 break
+        return found
+
+    def read_each(self, spans: Sequence[Span]) -> list[StoredRecord]:
+        """Return the records of many spans of numbers, in the order of these."""
+        found: list[StoredRecord] = []
+        for entry, (stream, first, last) in redis_spans.read(
+            self._store, self._reading, spans, page=PAGE
+        ):
+            each = self._verified(entry)
+            self._check_index(each, stream, max(first, min(each.number, last)))
+            found.append(each)
         return found
 
     def follow(self, after: Position, *, limit: int) -> list[StoredRecord]:
@@ -242,6 +180,10 @@ class RedisJournal:
     def interrupt(self) -> None:
         """Make a running `wait_behind`, or else the next, return; from any thread."""
         self._following.interrupted.set()
+
+    def hurry(self) -> None:
+        """Look no longer for a server that is gone; from any thread."""
+        self._hurry.begin()
 
     def claim_round(self) -> bool:
         """Claim the round; the claim ends by itself a minute after its last use."""
@@ -333,7 +275,7 @@ class RedisJournal:
             link.close()
 
     def _index(self, stream: str) -> bytes:
-        return _index_of(self._store, stream)
+        return index_of(self._store, stream)
 
     def _check_index(self, found: StoredRecord, stream: str, number: int) -> None:
         if (found.stream, found.number) != (stream, number):
@@ -359,27 +301,3 @@ class RedisJournal:
             words = f"record {position} does not match its checksum"
             raise self._store.fail(JournalFailed(words))
         return found
-
-
-def append_arguments(
-    store: Store, limits: NoteLimits, records: Sequence[Record], notes: Sequence[Note]
-) -> tuple[list[bytes], list[object]]:
-    """Return what `APPEND` gets: its keys and its arguments, without those of every write."""
-    streams: dict[str, int] = {}
-    values: list[object] = []
-    for each in records:
-        place = streams.setdefault(each.stream, len(streams) + 1)
-        values += place, each.number, _header(each), each.body
-    sizes = len(records), len(notes), len(streams), limits.count_max, limits.bytes_max
-    keys = [*redis_notes.keys(store), *(_index_of(store, stream) for stream in streams)]
-    return keys, [*sizes, *streams, *values, *redis_notes.arguments(notes)]
-
-
-def _index_of(store: Store, stream: str) -> bytes:
-    return store.key(f"numbers:{stream}")
-
-
-def _header(record: Record) -> bytes:
-    """Write what stands before a body: as text, so that other programs can read the stream too."""
-    mark = checksum(record.stream, record.number, record.body).hex()
-    return f"{mark} {record.received_at} {record.number} {record.stream}".encode()

@@ -35,9 +35,9 @@ from .base import (
     StoredNote,
     StoredRecord,
     as_failure,
-    read_each,
 )
 from .part import Part, share
+from .spans import Span, read_each
 from .thread import Hop, T
 
 QUEUE_MAX = 4_096
@@ -127,7 +127,7 @@ class JournalWriter:
         """Return records of one stream, numbers `first` to `last` inclusive, rising."""
         return await self.ask(partial(self._journal.read, stream, first, last, limit=limit))
 
-    async def read_each(self, spans: Sequence[tuple[str, int, int]]) -> list[StoredRecord]:
+    async def read_each(self, spans: Sequence[Span]) -> list[StoredRecord]:
         """Return records of several streams, each with its first and last number, in one go."""
         return await self.ask(partial(read_each, self._journal, spans))
 
