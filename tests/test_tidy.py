@@ -60,6 +60,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "rockets.journal.space_watch": ("rockets.journal.base", "rockets.journal.writer"),
     "rockets.journal.memory": ("rockets.journal.base",),
     "rockets.journal.checksum": (),
+    "rockets.journal.sql_rows": ("rockets.journal.base", "rockets.journal.checksum"),
     "rockets.journal.absence": ("rockets.journal.base",),
     "rockets.journal.hurry": (),
     "rockets.journal.spans": ("rockets.journal.base",),
@@ -68,6 +69,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "rockets.journal.postgresql_append",
         "rockets.journal.postgresql_link",
         "rockets.journal.spans",
+        "rockets.journal.sql_rows",
     ),
     "rockets.journal.redis_spans": (
         "rockets.journal.redis_link",
@@ -86,6 +88,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "rockets.journal.postgresql_spans",
         "rockets.journal.postgresql_store",
         "rockets.journal.spans",
+        "rockets.journal.sql_rows",
     ),
     "rockets.journal.postgresql_append": (
         "rockets.journal.base",
@@ -93,6 +96,7 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
         "rockets.journal.postgresql_link",
         "rockets.journal.postgresql_notes",
         "rockets.journal.postgresql_store",
+        "rockets.journal.sql_rows",
     ),
     "rockets.journal.postgresql_link": (
         "rockets.journal.absence",
@@ -110,13 +114,13 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     ),
     "rockets.journal.postgresql_notes": (
         "rockets.journal.base",
-        "rockets.journal.checksum",
         "rockets.journal.postgresql_link",
+        "rockets.journal.sql_rows",
     ),
     "rockets.journal.postgresql_pruned": (
         "rockets.journal.base",
-        "rockets.journal.checksum",
         "rockets.journal.postgresql_link",
+        "rockets.journal.sql_rows",
     ),
     "rockets.journal.redis_streams": (
         "rockets.journal.absence",
@@ -168,8 +172,8 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     ),
     "rockets.journal.sqlite": (
         "rockets.journal.base",
-        "rockets.journal.checksum",
         "rockets.journal.space",
+        "rockets.journal.sql_rows",
         "rockets.journal.sqlite_file",
         "rockets.journal.sqlite_ledgers",
         "rockets.journal.sqlite_notes",
@@ -184,8 +188,8 @@ ARROWS: Mapping[str, tuple[str, ...]] = {
     "rockets.journal.backup": ("rockets.journal.base", "rockets.journal.sqlite_file"),
     "rockets.journal.space": ("rockets.journal.base",),
     "rockets.journal.sqlite_ledgers": ("rockets.journal.base", "rockets.journal.checksum"),
-    "rockets.journal.sqlite_pruned": ("rockets.journal.base", "rockets.journal.checksum"),
-    "rockets.journal.sqlite_notes": ("rockets.journal.base", "rockets.journal.checksum"),
+    "rockets.journal.sqlite_pruned": ("rockets.journal.base", "rockets.journal.sql_rows"),
+    "rockets.journal.sqlite_notes": ("rockets.journal.base", "rockets.journal.sql_rows"),
     "rockets.journal.sqlite_file": ("rockets.journal.base",),
     "rockets.actors": ("rockets.actors", "rockets.domain", "rockets.journal", "rockets.telemetry"),
     "rockets.actors.history": (

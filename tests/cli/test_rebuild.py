@@ -30,6 +30,7 @@ from rockets.journal import (
     Record,
     Round,
     SqliteJournal,
+    sql_rows,
     sqlite_pruned,
 )
 from tests.cli.databases import flip, run_command
@@ -386,7 +387,7 @@ async def test_a_rocket_that_is_pruned_meanwhile_is_not_compared(
             pruned = True
             edit(database, "DELETE FROM records WHERE stream = 'rocket-2' AND number <= 2")
             base = Pruned("rocket-2", 2, packed(*launched("rocket-2", 500, 2)))
-            mark = sqlite_pruned._checksum_of(base)
+            mark = sql_rows.pruned_mark(base)
             with closing(apsw.Connection(str(database))) as connection:
                 row = (base.stream, base.through, base.base, mark)
                 connection.execute(sqlite_pruned.REMEMBER, row)

@@ -26,11 +26,12 @@ from rockets.bench.shared import Plan
 from rockets.journal.base import NOTE_LIMITS, JournalError, Record
 from rockets.journal.hurry import Hurry
 from rockets.journal.postgresql import ANSWER_S
-from rockets.journal.postgresql_append import INSERT, row_of
+from rockets.journal.postgresql_append import INSERT
 from rockets.journal.postgresql_store import Store as PostgresqlStore
 from rockets.journal.redis_append import APPEND, append_arguments
 from rockets.journal.redis_link import Link, target_of
 from rockets.journal.redis_store import Store as RedisStore
+from rockets.journal.sql_rows import record_row
 
 Insert = Callable[[], object]
 Prepare = Callable[[Sequence[Record]], Insert]
@@ -44,7 +45,7 @@ def _postgresql(address: str) -> Iterator[Prepare]:
         PostgresqlStore("rockets", "full", ANSWER_S).prepare(connection, read_only=False)
 
         def prepare(records: Sequence[Record]) -> Insert:
-            columns = [list(column) for column in zip(*map(row_of, records), strict=True)]
+            columns = [list(column) for column in zip(*map(record_row, records), strict=True)]
             return lambda: connection.execute(INSERT, columns)
 
         yield prepare

@@ -14,7 +14,7 @@
 - `redis_store`: what is known of the store, and how scripts run on it.
 - `redis_notes`, `redis_ledgers`, `redis_pruned`: what is beside the records there.
 - `redis_spans`: many spans of numbers at once there.
-- `checksum`: how damage is found.
+- `checksum`: how damage is found; `sql_rows`: rows that have one, of both SQL journals.
 - `space`: the reserve of free space.
 - `space_watch`: what the files take and how much is free, of a moment ago.
 - `backup`: copies that file while it is in use.

@@ -47,7 +47,7 @@ from .base import (
     StoredRecord,
 )
 from .hurry import Hurry
-from .postgresql_append import COLUMNS, Append, verified
+from .postgresql_append import COLUMNS, Append
 from .postgresql_link import (
     Connection,
     Link,
@@ -59,6 +59,7 @@ from .postgresql_link import (
 from .postgresql_store import Seen, Store
 from .postgresql_store import head as stored_head
 from .spans import Span
+from .sql_rows import verified_record
 
 ANSWER_S = 3.0
 """The longest wait for one answer: longer than a commit takes behind those of several instances on
@@ -387,8 +388,8 @@ class PostgresqlJournal:
 def _select(
     connection: Connection, where: str, values: tuple[str | int, ...]
 ) -> list[StoredRecord]:
-    query = f"SELECT {COLUMNS} FROM records {where}"
-    return [verified(*row) for row in connection.execute(query, values, binary=True).fetchall()]
+    rows = connection.execute(f"SELECT {COLUMNS} FROM records {where}", values, binary=True)
+    return [verified_record(*row) for row in rows.fetchall()]
 
 
 def _begin_anew(connection: Connection) -> object:

@@ -43,6 +43,7 @@ from .base import Appended, JournalFailed, Note, NoteLimits, Position, Record, S
 from .checksum import checksum
 from .postgresql_link import CommitUncertain, Connection, begin, transaction
 from .postgresql_store import HEAD, Seen, Store, seen
+from .sql_rows import record_row, verified_record
 
 # Written anew for the commit to wait for.
 MARKED = "UPDATE markers SET written_at = now() WHERE journal = %s AND batch = %s"
@@ -108,7 +109,7 @@ class Append:
         self._first: dict[Key, int] = {}
         for index, record in enumerate(records):
             self._first.setdefault((record.stream, record.number), index)
-        self._rows = [row_of(records[index]) for index in self._first.values()]
+        self._rows = [record_row(records[index]) for index in self._first.values()]
         # Where COMMIT was sent: the answer if it has happened.
         self._unsure: Appended | None = None
 
@@ -159,7 +160,7 @@ class Append:
         # All new is the normal case, and then nothing has to be looked up.
         if len(places) < len(self._rows):
             known = connection.execute(KNOWN, (*columns[:2], before.position), binary=True)
-            held = [verified(*row) for row in known.fetchall()]
+            held = [verified_record(*row) for row in known.fetchall()]
             stored = {(record.stream, record.number): record for record in held}
         if len(stored) + len(places) != len(self._rows) or places != list(
             range(before.position + 1, before.position + 1 + len(places))
@@ -211,17 +212,3 @@ def _found(row: Any) -> tuple[Seen, list[int]]:
     if row is None or row[0] is None:
         return seen(None), [] if row is None else row[2]
     return seen(row[:2]), row[2] if len(row) > 2 else []
-
-
-def verified(*row: Any) -> StoredRecord:
-    """Return a record as it was stored; raises `JournalFailed` where it is not."""
-    position, stream, number, body, received_at, mark = row
-    if checksum(stream, number, body) != mark:
-        raise JournalFailed(f"record {position} does not match its checksum")
-    return StoredRecord(Position(position), stream, number, body, received_at)
-
-
-def row_of(record: Record) -> tuple[str, int, bytes, int, bytes]:
-    """Return what `INSERT` stores of a record, in the order of its columns."""
-    mark = checksum(record.stream, record.number, record.body)
-    return record.stream, record.number, record.body, record.received_at, mark

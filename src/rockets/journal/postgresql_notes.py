@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from .base import JournalFailed, Note, NoteId, NoteLimits, NoteTotals, StoredNote
-from .checksum import checksum
+from .base import Note, NoteId, NoteLimits, NoteTotals, StoredNote
 from .postgresql_link import Connection
+from .sql_rows import note_mark, verified_note
 
 KEEP = """
 INSERT INTO notes (kind, stream, number, key, body, noted_at, count, last_at, checksum)
@@ -99,13 +99,13 @@ def read(
         where, values = "kind = %s AND stream = %s", [kind, stream]
     sql = f"{SELECT} WHERE {where} AND note <= %s ORDER BY note DESC LIMIT %s"
     rows = connection.execute(sql, (*values, last, limit), binary=True).fetchall()
-    return [_verified(*row) for row in rows]
+    return [verified_note(*row) for row in rows]
 
 
 def one(connection: Connection, note_id: NoteId) -> StoredNote | None:
     """Return one note."""
     row = connection.execute(f"{SELECT} WHERE note = %s", (note_id,), binary=True).fetchone()
-    return None if row is None else _verified(*row)
+    return None if row is None else verified_note(*row)
 
 
 def count_by_stream(connection: Connection, kind: str) -> dict[str, int]:
@@ -142,18 +142,4 @@ def _key(note: Note) -> NoteKey:
 
 def _row(note: Note, count: int, last_at: int) -> tuple[Any, ...]:
     values = note.kind, note.stream, note.number, note.key, note.body, note.noted_at
-    return *values, count, last_at, _checksum_of(note)
-
-
-def _verified(*row: Any) -> StoredNote:
-    *values, mark = row
-    note = StoredNote(*values)
-    if _checksum_of(note) != mark:
-        raise JournalFailed(f"a note about {note.stream} does not match its checksum")
-    return note
-
-
-def _checksum_of(note: Note | StoredNote) -> bytes:
-    """Cover what was said, not how often: that changes, and nobody acts on it."""
-    body = b"%d:%b:%b" % (len(note.key), note.key, note.body)
-    return checksum(f"{note.kind}:{note.stream}", note.number, body)
+    return *values, count, last_at, note_mark(note)

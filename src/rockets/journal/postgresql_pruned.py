@@ -7,9 +7,9 @@ so that max(position) + 1 never names a position again.
 
 from collections.abc import Sequence
 
-from .base import JournalFailed, Pruned
-from .checksum import checksum
+from .base import Pruned
 from .postgresql_link import Connection
+from .sql_rows import pruned_mark, verified_pruned
 
 # Numbers short of the last record's, where that is of this stream.
 DELETE = """
@@ -45,7 +45,7 @@ def _prune_stream(connection: Connection, pruning: Pruned, limit: int) -> int:
     if gone:
         known = one(connection, stream)
         if known is None or known.through < through:
-            mark = _checksum_of(pruning)
+            mark = pruned_mark(pruning)
             connection.execute(REMEMBER, (stream, through, pruning.base, mark))
     return gone
 
@@ -54,21 +54,10 @@ def read(connection: Connection, after: str, limit: int) -> list[Pruned]:
     """Return a slice of what was pruned, in the order of streams."""
     sql = f"{SELECT} WHERE stream > %s ORDER BY stream LIMIT %s"
     rows = connection.execute(sql, (after, limit), binary=True).fetchall()
-    return [_verified(*row) for row in rows]
+    return [verified_pruned(*row) for row in rows]
 
 
 def one(connection: Connection, stream: str) -> Pruned | None:
     """Return what was pruned of one stream."""
     found = connection.execute(f"{SELECT} WHERE stream = %s", (stream,), binary=True).fetchone()
-    return None if found is None else _verified(*found)
-
-
-def _verified(stream: str, through: int, base: bytes, mark: bytes) -> Pruned:
-    pruned = Pruned(stream, through, base)
-    if _checksum_of(pruned) != mark:
-        raise JournalFailed(f"what was pruned of {stream} does not match its checksum")
-    return pruned
-
-
-def _checksum_of(pruned: Pruned) -> bytes:
-    return checksum(pruned.stream, pruned.through, pruned.base)
+    return None if found is None else verified_pruned(*found)

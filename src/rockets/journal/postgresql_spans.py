@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from .base import StoredRecord
-from .postgresql_append import COLUMNS, verified
+from .postgresql_append import COLUMNS
 from .postgresql_link import Connection
 from .spans import Span
+from .sql_rows import verified_record
 
 # The lookup is a subquery that the planner cannot turn into a join, as in an append.
 SPANS = f"""
@@ -25,4 +26,4 @@ def read(connection: Connection, spans: Sequence[Span]) -> list[StoredRecord]:
         return []
     columns = [list(column) for column in zip(*spans, strict=True)]
     rows = connection.execute(SPANS, columns, binary=True).fetchall()
-    return [verified(*row) for row in rows]
+    return [verified_record(*row) for row in rows]

@@ -39,8 +39,8 @@ from .base import (
     StoredNote,
     StoredRecord,
 )
-from .checksum import checksum
 from .space import RESERVE_BYTES, SpaceReserve, free_bytes
+from .sql_rows import record_row, verified_record
 from .sqlite_file import BUSY_TIMEOUT_MS, WAL_PAGES_MAX, checkpoint, last_position, open_file
 
 INSERT = (
@@ -93,7 +93,7 @@ class SqliteJournal:
 
     def append(self, records: Sequence[Record], notes: Sequence[Note] = ()) -> Appended:
         """Store what is new in one transaction."""
-        rows = [_row(record) for record in records]
+        rows = [record_row(record) for record in records]
         with self._transaction():
             self._reserve.grow(
                 sum([len(row[2]) for row in rows]) + sum([len(n.body) for n in notes])
@@ -265,7 +265,7 @@ class SqliteJournal:
         for index, record in enumerate(records):
             key = record.stream, record.number
             row: Any = self._writer.execute(f"{SELECT} WHERE stream = ? AND number = ?", key).get
-            found = _verified(*row)
+            found = verified_record(*row)
             assert (found.stream, found.number) == key, "the index points at another record"
             if found.position <= before or found.position in seen:
                 stored[index] = found
@@ -276,7 +276,7 @@ class SqliteJournal:
         assert limit >= 0, "SQLite takes a negative limit for none"
         with self._errors_translated():
             rows = self._reader.execute(f"{SELECT} {where} LIMIT ?", (*values, limit)).fetchall()
-            return [_verified(*row) for row in rows]
+            return [verified_record(*row) for row in rows]
 
     def _checkpoint_or_full(self, connection: apsw.Connection, mode: str) -> int:
         try:
@@ -344,15 +344,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _row(record: Record) -> tuple[str, int, bytes, int, bytes]:
-    mark = checksum(record.stream, record.number, record.body)
-    return record.stream, record.number, record.body, record.received_at, mark
-
-
-def _verified(*row: Any) -> StoredRecord:
-    position, stream, number, body, received_at, mark = row
-    if checksum(stream, number, body) != mark:
-        raise JournalFailed(f"record {position} does not match its checksum")
-    return StoredRecord(Position(position), stream, number, body, received_at)

@@ -11,8 +11,8 @@ from typing import Any
 
 import apsw
 
-from .base import JournalFailed, Note, NoteId, NoteLimits, NoteTotals, StoredNote
-from .checksum import checksum
+from .base import Note, NoteId, NoteLimits, NoteTotals, StoredNote
+from .sql_rows import note_mark, verified_note
 
 KEEP = (
     "INSERT INTO notes (kind, stream, number, key, body, noted_at, last_at, checksum)"
@@ -50,13 +50,13 @@ def read(
     last = before - 1 if before is not None else 2**63 - 1
     sql = f"{SELECT} WHERE {where} AND note <= ? ORDER BY note DESC LIMIT ?"
     rows = connection.execute(sql, (*values, last, limit)).fetchall()
-    return [_verified(*row) for row in rows]
+    return [verified_note(*row) for row in rows]
 
 
 def one(connection: apsw.Connection, note_id: NoteId) -> StoredNote | None:
     """Return one note."""
     row: Any = connection.execute(f"{SELECT} WHERE note = ?", (note_id,)).fetchone()
-    return None if row is None else _verified(*row)
+    return None if row is None else verified_note(*row)
 
 
 def count_by_stream(connection: apsw.Connection, kind: str) -> dict[str, int]:
@@ -98,18 +98,4 @@ def _is_over(connection: apsw.Connection, kind: str, limits: NoteLimits) -> bool
 
 def _row(note: Note) -> tuple[str, str, int, bytes, bytes, int, bytes]:
     values = note.kind, note.stream, note.number, note.key, note.body, note.noted_at
-    return *values, _checksum_of(note)
-
-
-def _verified(*row: Any) -> StoredNote:
-    *values, mark = row
-    note = StoredNote(*values)
-    if _checksum_of(note) != mark:
-        raise JournalFailed(f"a note about {note.stream} does not match its checksum")
-    return note
-
-
-def _checksum_of(note: Note | StoredNote) -> bytes:
-    """Cover what was said, not how often: that changes, and nobody acts on it."""
-    body = b"%d:%b:%b" % (len(note.key), note.key, note.body)
-    return checksum(f"{note.kind}:{note.stream}", note.number, body)
+    return *values, note_mark(note)

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 
 from .base import JournalFailed, Position, Pruned
-from .checksum import checksum
+from .sql_rows import pruned_mark, verified_pruned
 
 # The index alone answers this.
 FIND = (
@@ -51,7 +51,7 @@ def _prune_stream(connection: apsw.Connection, pruning: Pruned, limit: int, head
         raise JournalFailed(f"the index of {stream} points at records of others")
     known = one(connection, stream)
     if known is None or known.through < pruning.through:
-        connection.execute(REMEMBER, (stream, pruning.through, pruning.base, _checksum_of(pruning)))
+        connection.execute(REMEMBER, (stream, pruning.through, pruning.base, pruned_mark(pruning)))
     return len(rows)
 
 
@@ -59,22 +59,10 @@ def read(connection: apsw.Connection, after: str, limit: int) -> list[Pruned]:
     """Return a slice of what was pruned, in the order of streams."""
     sql = f"{SELECT} WHERE stream > ? ORDER BY stream LIMIT ?"
     rows = connection.execute(sql, (after, limit)).fetchall()
-    return [_verified(*row) for row in rows]
+    return [verified_pruned(*row) for row in rows]
 
 
 def one(connection: apsw.Connection, stream: str) -> Pruned | None:
     """Return what was pruned of one stream."""
     row: Any = connection.execute(f"{SELECT} WHERE stream = ?", (stream,)).fetchone()
-    return None if row is None else _verified(*row)
-
-
-def _verified(*row: Any) -> Pruned:
-    *values, mark = row
-    pruned = Pruned(*values)
-    if _checksum_of(pruned) != mark:
-        raise JournalFailed(f"what was pruned of {pruned.stream} does not match its checksum")
-    return pruned
-
-
-def _checksum_of(pruned: Pruned) -> bytes:
-    return checksum(pruned.stream, pruned.through, pruned.base)
+    return None if row is None else verified_pruned(*row)
