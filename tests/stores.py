@@ -1,7 +1,7 @@
 """Stores that instances share, as tests have them: PostgreSQL and Redis."""
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from random import random
@@ -111,8 +111,15 @@ def folded(store: Store) -> dict[tuple[str, str], object]:
     """Every rocket in both views, as the specification makes it of what the store holds."""
     with closing(store.open()) as journal:
         conflicts = journal.count_notes("conflict")
+    return fold_records(stored(store), conflicts)
+
+
+def fold_records(
+    records: Iterable[StoredRecord], conflicts: Mapping[str, int]
+) -> dict[tuple[str, str], object]:
+    """Every rocket of these records in both views, as JSON shows it."""
     messages_of: dict[str, list[Message]] = {}
-    for record in stored(store):
+    for record in records:
         messages_of.setdefault(record.stream, []).append(decode_message(record.body))
     return {
         (channel, view): msgspec.json.decode(

@@ -11,16 +11,14 @@ from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from random import Random
 
-import msgspec
 import pytest
 import trio
 
-from rockets.domain.messages import Channel, Message, decode_message
-from rockets.domain.rocket import fold
 from rockets.journal import Position, open_journal
 from rockets.stopping import EXIT_BEHIND, EXIT_FORCED
 from tests.fault_rounds import rounds
 from tests.helpers import Client, Reply, ServerProcess, body, connected, get, post, serving
+from tests.stores import fold_records
 from tests.test_socket_activation import activated
 
 pytestmark = pytest.mark.slow
@@ -89,23 +87,8 @@ def folded(directory: Path) -> dict[str, object]:
     """Every rocket as the specification makes it of what the file holds, when nobody has it."""
     with closing(open_journal(directory / "rockets.db", durability="full")) as journal:
         records = journal.follow(Position(0), limit=10**6)
-        conflicts = journal.count_notes("conflict")
-    stored: dict[str, list[Message]] = {}
-    for record in records:
-        stored.setdefault(record.stream, []).append(decode_message(record.body))
-    return {
-        channel: msgspec.json.decode(
-            msgspec.json.encode(
-                fold(
-                    Channel(channel),
-                    messages,
-                    view="settled",
-                    conflicts=conflicts.get(channel, 0),
-                )
-            )
-        )
-        for channel, messages in stored.items()
-    }
+        both = fold_records(records, journal.count_notes("conflict"))
+    return {channel: rocket for (channel, view), rocket in both.items() if view == "settled"}
 
 
 async def shown(client: Client, channels: Sequence[str]) -> dict[str, object]:

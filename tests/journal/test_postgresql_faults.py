@@ -29,6 +29,7 @@ from rockets.journal import (
 from rockets.journal.postgresql import PostgresqlJournal
 from rockets.journal.postgresql_link import Connection
 from tests.fault_rounds import rounds
+from tests.journal.hurried import check_gone, check_used
 from tests.journal.postgresql_server import PostgresqlServer
 from tests.journal.prunings import BASE
 from tests.journal.store_proxy import Fault, Proxy
@@ -182,42 +183,13 @@ def test_waiting_ends_soon_after_it_is_interrupted_also_when_cut_off(
 def test_in_a_hurry_a_server_that_is_gone_is_not_looked_for(
     far: PostgresqlJournal, proxy: Proxy, under_way: bool
 ) -> None:
-    assert far.head() == 0  # connects
-    proxy.cut()
-    if not under_way:
-        far.hurry()
-    ended: SimpleQueue[float] = SimpleQueue()
-
-    def append() -> None:
-        with pytest.raises(JournalUnreachable):
-            far.append([record("a", 1)])
-        ended.put(monotonic())
-
-    began = monotonic()
-    appending = Thread(target=append)
-    appending.start()
-    if under_way:
-        far.hurry()
-    appending.join()
-    assert ended.get() - began < CALL_S / 4
-    began = monotonic()
-    with pytest.raises(JournalUnreachable, match="was gone when this instance stopped"):
-        far.append([record("a", 2)])
-    assert monotonic() - began < ANSWER_S
-    proxy.heal()
+    check_gone(far, proxy, under_way=under_way, call_s=CALL_S, answer_s=ANSWER_S)
 
 
 def test_in_a_hurry_a_server_that_answers_is_used_as_ever(
     far: PostgresqlJournal, near: PostgresqlJournal
 ) -> None:
-    assert far.head() == 0
-    far.hurry()
-
-    assert far.append([record("a", 1)]).new == (True,)
-    assert far.claim_round()
-    far.keep_ledgers([LedgerRecord("a", b"1")])
-    far.release_round()
-    assert [each.data for each in near.ledgers("", limit=9)] == [b"1"]
+    check_used(far, near)
 
 
 def test_an_instance_that_is_cut_off_within_a_transaction_does_not_stop_the_others_for_long(
