@@ -80,7 +80,7 @@ async def serve(
     """
     stop = Stop(settings.shutdown_grace_s)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(enforce_grace, stop, settings.shutdown_grace_s)
+        nursery.start_soon(enforce_grace, stop)
         if worker is None:
             nursery.start_soon(watch_signals, stop.signal)
         else:
@@ -198,7 +198,7 @@ async def _serve_web(
         background.start_soon(streams.send_unsent)
         if worker_health is not None:
             background.start_soon(worker_health.keep)
-        await _run_front(settings, front, listeners, streams, connections, stop, started)
+        await _run_front(front, listeners, streams, connections, stop, started)
         background.cancel_scope.cancel()
 
 
@@ -243,7 +243,6 @@ def _front(
 
 
 async def _run_front(
-    settings: Settings,
     front: Front,
     listeners: list[socket.socket],
     streams: Streams,
@@ -267,7 +266,7 @@ async def _run_front(
             listener.close()
         connections.begin_stop()
         streams.stop()
-        cutting.start_soon(_cut_off, connections, stop, settings.shutdown_grace_s)
+        cutting.start_soon(_cut_off, connections, stop)
         with trio.move_on_after(LAST_REQUESTS_S):
             await connections.wait_none_left()
         connections.stop()
@@ -276,12 +275,12 @@ async def _run_front(
         cutting.cancel_scope.cancel()
 
 
-async def _cut_off(connections: Connections, stop: Stop, grace_s: float) -> None:
+async def _cut_off(connections: Connections, stop: Stop) -> None:
     """Close what is still busy when the time for answers is over, so that the journal closes well.
 
     Closing the sockets ends the writes, which are shielded from the cancellation.
     """
-    await stop.wait_over(stopping_s=grace_s * WORK_SHARE, failed_s=FAILED_ANSWER_S)
+    await stop.wait_over(stopping_s=stop.grace_s * WORK_SHARE, failed_s=FAILED_ANSWER_S)
     log.warning("connections_cut", busy=connections.statistics().busy)
     connections.cut_off()
 

@@ -42,10 +42,10 @@ class Stop:
     """Whether the process stops, and what it ends with."""
 
     def __init__(self, grace_s: float) -> None:
+        self.grace_s = grace_s
         self.requested = trio.Event()
         self.failed = trio.Event()
         self.code = EXIT_OK
-        self._grace_s = grace_s
         self._requested_at = math.inf
 
     def request(self) -> None:
@@ -68,7 +68,7 @@ class Stop:
 
     def work_over_by(self) -> float:
         """Say until when (trio's time) there is time for anything but to close the journal."""
-        return self._requested_at + self._grace_s * WORK_SHARE
+        return self._requested_at + self.grace_s * WORK_SHARE
 
     async def wait_over(self, *, stopping_s: float, failed_s: float) -> None:
         """Wait until a stop has lasted so long, or a failure."""
@@ -85,10 +85,10 @@ async def watch_signals(ask: Callable[[], None]) -> None:
             ask()
 
 
-async def enforce_grace(stop: Stop, grace_s: float) -> None:
+async def enforce_grace(stop: Stop) -> None:
     """End the process when a stop takes too long, whatever it waits for: a disk may hang."""
-    await stop.wait_over(stopping_s=grace_s, failed_s=FAILED_GRACE_S)
-    log.error("stop_forced", grace_s=grace_s)
+    await stop.wait_over(stopping_s=stop.grace_s, failed_s=FAILED_GRACE_S)
+    log.error("stop_forced", grace_s=stop.grace_s)
     os._exit(stop.code if stop.failed.is_set() else EXIT_FORCED)
 
 

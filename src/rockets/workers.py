@@ -114,8 +114,8 @@ class _Workers:
             listener.close()
         for process in self._running.values():
             process.terminate()
-        await trio.sleep(self._settings.shutdown_grace_s + KILL_S)
-        log.error("stop_forced", grace_s=self._settings.shutdown_grace_s)
+        await trio.sleep(self._stop.grace_s + KILL_S)
+        log.error("stop_forced", grace_s=self._stop.grace_s)
         self._stop.fail(EXIT_FORCED)
         for process in self._running.values():
             process.kill()
